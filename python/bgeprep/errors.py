@@ -1,0 +1,66 @@
+"""What can go wrong, as exceptions that carry where and what to do.
+
+```
+BgeprepError
+├── ConfigError      (ValueError)  a setting that cannot work
+├── CorpusError      (ValueError)  input that cannot be used at all; has `path` and `line`
+├── ShardError       (ValueError)  a shard set that is absent, incomplete or damaged; has `path`
+└── TokenizerError   (ValueError)  a tokenizer file that cannot be used; has `path`
+```
+
+The operating system's own refusals (no such file, no permission, no space) stay `OSError` and its
+subclasses; Ctrl-C stays `KeyboardInterrupt`. Bad rows are no errors: they are counted rejects.
+"""
+
+from __future__ import annotations
+
+__all__ = ["BgeprepError", "ConfigError", "CorpusError", "ShardError", "TokenizerError"]
+
+
+class BgeprepError(Exception):
+    """The base of all errors of this package."""
+
+
+class ConfigError(BgeprepError, ValueError):
+    """A setting has a value that cannot work; the message names the setting."""
+
+
+class CorpusError(BgeprepError, ValueError):
+    """Input that cannot be used at all.
+
+    Attributes:
+        path: the input file.
+        line: line, element or row counted from 1, or None where none is known.
+    """
+
+    def __init__(self, message: str, path: str = "", line: int | None = None) -> None:
+        """Keeps the place beside the message."""
+        super().__init__(message)
+        self.path = path
+        self.line = line
+
+
+class ShardError(BgeprepError, ValueError):
+    """A shard set that is absent, incomplete or damaged.
+
+    Attributes:
+        path: the folder or file at fault.
+    """
+
+    def __init__(self, message: str, path: str = "") -> None:
+        """Keeps the place beside the message."""
+        super().__init__(message)
+        self.path = path
+
+
+class TokenizerError(BgeprepError, ValueError):
+    """A tokenizer file that cannot be used.
+
+    Attributes:
+        path: the tokenizer file.
+    """
+
+    def __init__(self, message: str, path: str = "") -> None:
+        """Keeps the place beside the message."""
+        super().__init__(message)
+        self.path = path

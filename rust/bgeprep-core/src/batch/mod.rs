@@ -1,0 +1,1 @@
+//! Shard set → global batches → this rank's token ids.

@@ -1,0 +1,96 @@
+//! The one error type of the core. Every variant says where, what was expected, what was found
+//! and, where there is one, what to do next.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Result of every fallible function of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong, by who can mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting has a value that cannot work. Becomes `ConfigError` in Python.
+    #[error("{key}: {message}")]
+    Config {
+        /// Dotted name of the setting, as it stands in a config file.
+        key: String,
+        /// What was expected and what was found.
+        message: String,
+    },
+    /// Input that cannot be used at all (single bad rows are counted rejects instead).
+    /// Becomes `CorpusError` in Python.
+    #[error("{}", located(path, *line, message))]
+    Corpus {
+        /// The input file.
+        path: PathBuf,
+        /// Line, element or row counted from 1, where one is known.
+        line: Option<u64>,
+        /// What was expected, what was found, what to do.
+        message: String,
+    },
+    /// A shard set that is absent, incomplete or damaged. Becomes `ShardError` in Python.
+    #[error("{}: {message}", path.display())]
+    Shard {
+        /// The folder or file at fault.
+        path: PathBuf,
+        /// What was expected, what was found, what to do.
+        message: String,
+    },
+    /// A tokenizer file that cannot be used. Becomes `TokenizerError` in Python.
+    #[error("{}: {message}", path.display())]
+    Tokenizer {
+        /// The tokenizer file.
+        path: PathBuf,
+        /// What was expected, what was found, what to do.
+        message: String,
+    },
+    /// The operating system said no. Becomes the matching `OSError` subclass in Python.
+    #[error("{}: {action}: {source}", path.display())]
+    Io {
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// What was being done, as "read" or "write".
+        action: &'static str,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The caller asked to stop (Ctrl-C). Becomes `KeyboardInterrupt` in Python.
+    #[error("interrupted")]
+    Interrupted,
+    /// An invariant of this program does not hold: a bug here, not a fault of the input.
+    #[error("internal error, please report it: {0}")]
+    Internal(String),
+}
+
+fn located(path: &Path, line: Option<u64>, message: &str) -> impl fmt::Display {
+    match line {
+        Some(line) => format!("{}:{line}: {message}", path.display()),
+        None => format!("{}: {message}", path.display()),
+    }
+}
+
+impl Error {
+    /// A setting with a value that cannot work.
+    pub fn config(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Config { key: key.into(), message: message.into() }
+    }
+
+    /// Input that cannot be used at all; `line` counts from 1.
+    pub fn corpus(path: impl Into<PathBuf>, line: Option<u64>, message: impl Into<String>) -> Self {
+        Self::Corpus { path: path.into(), line, message: message.into() }
+    }
+
+    /// A shard set that is absent, incomplete or damaged.
+    pub fn shard(path: impl Into<PathBuf>, message: impl Into<String>) -> Self {
+        Self::Shard { path: path.into(), message: message.into() }
+    }
+
+    /// Turns an I/O error into ours: `.map_err(Error::io(path, "read"))`.
+    pub fn io(path: impl Into<PathBuf>, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, action, source }
+    }
+}

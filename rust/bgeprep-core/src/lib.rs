@@ -1,0 +1,23 @@
+//! Pairs on disk become shards, and shards become batches.
+//!
+//! ```text
+//!  files ─ read ─► clean ─► dedup ─► shuffle ─► shard ─► (shard set)
+//!                                                            │
+//!                                        batch ◄─ tokenize ◄─┘
+//! ```
+//!
+//! Each room below is one stage of that flow, in flow order. Nothing here knows Python.
+
+pub mod error;
+pub mod pair;
+pub mod progress;
+pub mod report;
+
+pub mod read;
+
+pub mod shard;
+
+pub mod batch;
+pub mod tokenize;
+
+pub use error::{Error, Result};

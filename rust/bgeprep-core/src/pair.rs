@@ -1,0 +1,68 @@
+//! The record that travels through all stages.
+
+use std::borrow::Cow;
+
+/// What a source trains, after DESIGN "Records".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Task {
+    /// A short query finds a passage; the instruction belongs to the query.
+    Retrieval,
+    /// Both texts play the same role (duplicates, similarity).
+    Symmetric,
+    /// Texts against label texts; no in-batch negatives.
+    Classification,
+}
+
+impl Task {
+    /// All tasks, in the order of their sub-source slots.
+    pub const ALL: [Self; 3] = [Self::Retrieval, Self::Symmetric, Self::Classification];
+
+    /// The name used in configs and manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Retrieval => "retrieval",
+            Self::Symmetric => "symmetric",
+            Self::Classification => "classification",
+        }
+    }
+
+    /// The task of that name, if there is one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|task| task.name() == name)
+    }
+
+    /// The task that FlagEmbedding's per-row `type` stands for.
+    pub fn from_flag_embedding_type(kind: &str) -> Option<Self> {
+        match kind {
+            "normal" | "only_1neg" => Some(Self::Retrieval),
+            "symmetric_class" => Some(Self::Classification),
+            "symmetric_sts" | "symmetric_clustering" => Some(Self::Symmetric),
+            _ => None,
+        }
+    }
+}
+
+/// One pair record as read, before cleaning. Texts are borrowed from the chunk where they can be.
+///
+/// `pos_scores` is empty or as long as `pos`; `neg_scores` is empty or as long as `neg`; a single
+/// missing score is NaN. `pos` may be empty only for a labelled negative (label 0): its `neg`
+/// belongs to another row with the same query.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RawPair<'a> {
+    /// The query (anchor, question, title …).
+    pub query: Cow<'a, str>,
+    /// Positives, at least one but for labelled negatives.
+    pub pos: Vec<Cow<'a, str>>,
+    /// Hard negatives, none or more.
+    pub neg: Vec<Cow<'a, str>>,
+    /// Teacher scores or grades of `pos`.
+    pub pos_scores: Vec<f32>,
+    /// Teacher scores of `neg`.
+    pub neg_scores: Vec<f32>,
+    /// The record's own id, empty if it has none.
+    pub id: Cow<'a, str>,
+    /// FlagEmbedding's `prompt`: overrides the source's instruction; empty if there is none.
+    pub prompt: Cow<'a, str>,
+    /// FlagEmbedding's `type`, where the record has one.
+    pub task: Option<Task>,
+}
