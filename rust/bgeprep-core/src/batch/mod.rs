@@ -1,1 +1,26 @@
 //! Shard set → global batches → this rank's token ids.
+//!
+//! ```text
+//!  keys ─ sampler ─► pass ─ conflict, wait ─► GlobalBatch ─ slices ─► this rank's rows ─ collate ─► RankBatch
+//!         (source)   (order, rows that fit)    (state)                                 (token ids)
+//! ```
+//!
+//! The plan is a function of the set's keys, the seed and the options. It reads no text, does not
+//! know how many ranks there are, and costs a few key look-ups a row.
+
+pub mod conflict;
+pub mod options;
+pub mod pass;
+mod permute;
+pub mod plan;
+pub mod rows;
+mod sampler;
+mod slices;
+pub mod state;
+mod wait;
+
+pub use options::{Mix, NegativeChoice, PlanOptions};
+pub use pass::Chosen;
+pub use plan::{GlobalBatch, Planner, SourceReport};
+pub use rows::{PlanRows, PlanSource, RowKeys};
+pub use state::{Counts, PlanState, SourceState, Unplaced, UnplacedReason};
