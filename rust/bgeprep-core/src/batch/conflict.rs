@@ -43,7 +43,7 @@ impl Rules {
 
 /// Keys are hashes already; one multiplication spreads planted ones too.
 #[derive(Default)]
-struct KeyHasher(u64);
+pub(crate) struct KeyHasher(u64);
 
 impl Hasher for KeyHasher {
     fn finish(&self) -> u64 {

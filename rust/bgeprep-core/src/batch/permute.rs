@@ -132,10 +132,9 @@ mod tests {
     fn the_permutation_is_frozen() {
         let permutation = Permutation::new(10, 42);
         let order: Vec<u64> = (0..10).map(|place| permutation.at(place)).collect();
-        assert_eq!(order, FROZEN_ORDER);
+        // Checkpoints depend on it: another order here is another version of the state.
+        assert_eq!(order, [2, 7, 4, 0, 8, 3, 6, 9, 5, 1]);
     }
-
-    const FROZEN_ORDER: [u64; 10] = [0; 10];
 
     proptest! {
         #[test]
