@@ -173,11 +173,12 @@ impl<R: PlanRows> Planner<R> {
                     }
                 }
                 None => {
-                    if self.num_epochs.is_some_and(|limit| self.epoch + 1 >= limit && self.max_steps.is_none()) {
-                        return Ok(None);
-                    }
-                    if self.epoch_step == 0 {
-                        return Err(self.no_batch("a whole epoch"));
+                    // Limited by steps, a run goes on until it has them: it must come nearer in each epoch.
+                    let limit = if self.max_steps.is_some() { None } else { self.num_epochs };
+                    match limit {
+                        Some(limit) if self.epoch + 1 >= limit => return Ok(None),
+                        None if self.epoch_step == 0 => return Err(self.no_batch("a whole epoch")),
+                        _ => {}
                     }
                     self.epoch += 1;
                     self.epoch_step = 0;
