@@ -127,6 +127,9 @@ class _Options:
     threads: int
 
 
+_LIMITS = {"seed": 2**64, "num_epochs": 2**63, "max_steps": 2**63}
+
+
 class BatchLoader:
     """Iterates over one rank's batches of a shard set, tokenised ahead by threads of its own.
 
@@ -249,8 +252,9 @@ class BatchLoader:
         )
         for field in fields(options):
             value = getattr(options, field.name)
-            if isinstance(value, int) and not 0 <= value < 2**63:
-                raise ConfigError(f"batch.{field.name}: expected a number of at least 0, found {value}")
+            if isinstance(value, int) and not 0 <= value < _LIMITS.get(field.name, 2**31):
+                limit = _LIMITS.get(field.name, 2**31)
+                raise ConfigError(f"batch.{field.name}: expected a number from 0 to {limit - 1}, found {value}")
         self._native = BatchReader(Path(path), options)
         self._steps: int | None = None
         if state is not None:
