@@ -56,6 +56,10 @@ build-dev: $(VENV)/.installed ## the same without optimisation: quick to compile
 	VIRTUAL_ENV="$(abspath $(VENV))" PATH="$(BIN):$$PATH" maturin develop --profile dev
 	rm -f $(VENV)/.built
 
+.PHONY: test-py-dev
+test-py-dev: build-dev ## Python tests on an unoptimised build, whose overflow checks show what release hides
+	$(BIN)/python -m pytest $(ARGS)
+
 .PHONY: test
 test: lint test-rs test-py ## all that has to hold: lint, Rust tests, Python tests
 
