@@ -93,7 +93,7 @@ def _add_shard(verbs: Any) -> None:
     one.add_argument("--quiet", action="store_true", help="no progress, no summary")
     one.add_argument("--json", action="store_true", help="the summary as one JSON object")
     source = one.add_argument_group("for every source (a config file sets them one by one)")
-    source.add_argument("--format", help="auto, jsonl, json_array, csv, tsv, parquet, arrow (auto)")
+    source.add_argument("--format", help="auto, jsonl, json, csv, tsv, parquet, arrow (auto)")
     source.add_argument("--task", help="retrieval, symmetric or classification (retrieval)")
     source.add_argument("--language", help="language tag, as en or zh")
     source.add_argument("--instruction", help="put before queries when training asks for it")

@@ -40,7 +40,7 @@ else:
 __all__ = ["CleanConfig", "DedupConfig", "PrepConfig", "ReadConfig", "ShardConfig", "SourceConfig", "load_config"]
 
 Task = Literal["retrieval", "symmetric", "classification"]
-Format = Literal["auto", "jsonl", "json_array", "csv", "tsv", "parquet", "arrow"]
+Format = Literal["auto", "jsonl", "json", "csv", "tsv", "parquet", "arrow"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ use bgeprep_core::clean::CleanRules;
 use bgeprep_core::clean::text::TextForm;
 use bgeprep_core::config::{DedupMode, InputFile, PrepPlan, RunOptions, SourceSpec};
 use bgeprep_core::pair::Task;
-use bgeprep_core::read::{ColumnMapping, Format, LabelMeaning, ReadOptions};
+use bgeprep_core::read::{CHUNK_BYTES, ColumnMapping, Format, LabelMeaning, ReadOptions};
 use bgeprep_core::{Error, Result};
 use pyo3::prelude::*;
 
@@ -203,6 +203,7 @@ fn source_spec(source: Source, read: &ReadConfig) -> Result<SourceSpec> {
             delimiter,
             quoting: config.quoting,
             max_line_bytes: read.max_line_bytes,
+            chunk_bytes: CHUNK_BYTES,
         },
         inputs: files
             .into_iter()
