@@ -93,7 +93,7 @@ impl Commit<'_> {
             origin_file: self.layout.files[reject.row.file as usize].origin.clone(),
             origin_line: reject.row.line,
             part: reject.part,
-            item: reject.item,
+            item: u64::from(reject.item),
             reason: reject.reason,
             detail: reject.detail,
             twin_source: twin.map(|(file, _)| self.plan.sources[file.source].name.clone()).unwrap_or_default(),

@@ -324,7 +324,8 @@ impl<'a> Worker<'a> {
         let record = |text: &CleanText, item: usize, kind: Kind| KeyRecord {
             text: text.identity.hash,
             text_key: text.identity.key,
-            score: text.score,
+            // Survival is a matter of positives: a negative's score says nothing about its row.
+            score: if kind == Kind::Negative { f32::NAN } else { text.score },
             item: item as u32,
             kind,
             ..common

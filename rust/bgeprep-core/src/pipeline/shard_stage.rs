@@ -141,7 +141,7 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    fn row(&mut self, mut row: SpillRow<'_>, decisions: &[Decision], transfers: &[Transfer]) -> Result<()> {
+    fn row<'r>(&mut self, mut row: SpillRow<'r>, decisions: &[Decision], transfers: &'r [Transfer]) -> Result<()> {
         let (mut also, mut gone) = (Vec::new(), [Vec::new(), Vec::new()]);
         for decision in decisions {
             match decision.action {
