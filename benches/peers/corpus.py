@@ -136,7 +136,7 @@ def _near(text: str, stream: random.Random) -> str:
     for _ in range(max(1, len(pieces) // 25)):
         pieces[stream.randrange(len(pieces))] = stream.choice(pieces)
     changed = ("" if is_chinese else " ").join(pieces)
-    # A piece may have been drawn for its own place, or for that of its like (`,` and `，`): no near copy is an exact one.
+    # A piece may have been drawn for its own place, or its like (`,` and `，`): no near copy is an exact one.
     return changed if _compared(changed) != _compared(text) else f"{text} {pieces[0]}"
 
 
