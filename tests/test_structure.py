@@ -187,16 +187,24 @@ def test_every_crate_is_explained() -> None:
     assert not crates - explained(), "say in ARCHITECTURE.md what each is for"
 
 
+def manifests() -> list[Path]:
+    return [*sorted(REPOSITORY.glob("rust/*/Cargo.toml")), REPOSITORY / "benches/Cargo.toml"]
+
+
 def test_every_crate_of_the_workspace_is_used() -> None:
-    paths = [*REPOSITORY.glob("rust/*/Cargo.toml"), REPOSITORY / "benches/Cargo.toml"]
-    manifests = [read_toml(name(path)) for path in paths]
-    used = {
-        crate
-        for manifest in manifests
-        for table in ("dependencies", "dev-dependencies", "build-dependencies")
-        for crate in manifest.get(table, {})
-    }
-    assert not set(read_toml("Cargo.toml")["workspace"]["dependencies"]) - used
+    tables = ("dependencies", "dev-dependencies")
+    named = {crate for path in manifests() for table in tables for crate in read_toml(name(path)).get(table, {})}
+    assert not set(read_toml("Cargo.toml")["workspace"]["dependencies"]) - named
+
+
+@pytest.mark.parametrize("path", manifests(), ids=lambda path: path.parent.name)
+def test_every_crate_that_is_named_is_used(path: Path) -> None:
+    """A crate nobody uses is compile time and licence for nothing."""
+    text = "\n".join(source.read_text(encoding="utf-8") for source in sorted(path.parent.rglob("*.rs")))
+    manifest = read_toml(name(path))
+    named = {**manifest.get("dependencies", {}), **manifest.get("dev-dependencies", {})}
+    unused = [crate for crate in named if not re.search(rf"\b{crate.replace('-', '_')}\b", text)]
+    assert not unused
 
 
 def test_every_python_dependency_is_explained() -> None:
