@@ -318,7 +318,7 @@ pub(super) fn decode(message: &Buffer, block: &Block) -> Result<RecordBatch, Str
 
 impl Texts {
     /// Takes apart a batch that [`decode`] has checked, so all types are the schema's.
-    fn new(batch: &RecordBatch) -> Self {
+    pub(super) fn new(batch: &RecordBatch) -> Self {
         let text = |column: Column| batch.column(column as usize).as_string::<i32>().clone();
         let list = |column: Column| batch.column(column as usize).as_list::<i32>();
         Self {
