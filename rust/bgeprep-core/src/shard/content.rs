@@ -45,9 +45,9 @@ pub(super) fn batch(message: &Buffer, block: &Block, source: &str, key: fn(&str)
     for row in 0..block.rows as usize {
         let view = Row { index: RowIndex { index: &index, row, source: 0 }, texts: &texts };
         let named = if sources.value(row) == source { Ok(()) } else { Err("column source is of another source") };
-        named.and_then(|()| promises(&view, key)).map_err(|what| {
-            format!("row {row} (from {}:{}): {what}", view.origin_file(), view.origin_line())
-        })?;
+        named
+            .and_then(|()| promises(&view, key))
+            .map_err(|what| format!("row {row} (from {}:{}): {what}", view.origin_file(), view.origin_line()))?;
     }
     Ok(())
 }
@@ -69,7 +69,8 @@ fn promises(row: &Row<'_>, key: fn(&str) -> u64) -> Result<(), &'static str> {
     if row.query_key() != key(row.query()) {
         return Err("query_key is not the key of the query");
     }
-    let keyed = |keys: &[u64], text: &dyn Fn(usize) -> u64| keys.iter().enumerate().all(|(item, key)| *key == text(item));
+    let keyed =
+        |keys: &[u64], text: &dyn Fn(usize) -> u64| keys.iter().enumerate().all(|(item, key)| *key == text(item));
     if !keyed(row.pos_keys(), &|item| key(row.pos(item))) {
         return Err("pos_keys are not the keys of the positives");
     }

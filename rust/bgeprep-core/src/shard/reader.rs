@@ -241,7 +241,8 @@ impl ShardSet {
             return Ok(index);
         }
         let message = self.message(batch)?;
-        let index = BatchIndex::load(&message, &self.batches[batch].block).map_err(|what| self.damaged(batch, &what))?;
+        let index =
+            BatchIndex::load(&message, &self.batches[batch].block).map_err(|what| self.damaged(batch, &what))?;
         // Two threads may both come here; both results are the same and one is kept.
         Ok(slot.get_or_init(|| index))
     }

@@ -1,4 +1,4 @@
-use std::fs;
+use fs_err as fs;
 
 use serde_json::json;
 
@@ -22,10 +22,8 @@ fn keyed(row: ShardRow<'_>) -> ShardRow<'_> {
 
 fn set(folder: &Path, rows: &[ShardRow<'_>]) {
     let (one, two) = rows.split_at(rows.len() / 2);
-    let parts = vec![
-        part_of(&folder.join("faq/part-00000.arrow"), one),
-        part_of(&folder.join("faq/part-00001.arrow"), two),
-    ];
+    let parts =
+        vec![part_of(&folder.join("faq/part-00000.arrow"), one), part_of(&folder.join("faq/part-00001.arrow"), two)];
     let reject = RejectRow {
         source: "faq".to_owned(),
         origin_file: "a".to_owned(),
