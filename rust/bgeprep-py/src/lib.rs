@@ -4,6 +4,7 @@ mod config;
 mod enter;
 mod error;
 mod prep;
+mod shards;
 
 use pyo3::prelude::*;
 
@@ -12,6 +13,8 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use super::prep::{shard, spool, text_key};
+    #[pymodule_export]
+    use super::shards::{ShardReader, verify};
 
     use pyo3::prelude::*;
 
