@@ -73,7 +73,9 @@ class ShardSet:
         """The sources in set order: `name`, `task`, counts, lengths …, and their rows `first` … `first + rows - 1`."""
         ranges = self._reader.source_ranges()
         entries = self.manifest["sources"]
-        return [{**_pick(entry, _OF_A_SOURCE), "first": first} for entry, (first, _) in zip(entries, ranges, strict=True)]
+        return [
+            {**_pick(entry, _OF_A_SOURCE), "first": first} for entry, (first, _) in zip(entries, ranges, strict=True)
+        ]
 
     def scan(self) -> pl.LazyFrame:
         """The rows as a polars LazyFrame, read from the mapped parts when it is collected.

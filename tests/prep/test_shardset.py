@@ -77,7 +77,11 @@ def test_rows_are_the_records(rows: ShardSet, written: dict[str, dict[str, Any]]
     assert found.keys() == written.keys()
     for id_, record in written.items():
         row = found[id_]
-        assert (row["query"], row["pos"], row["neg"]) == (record["query"], [t.strip() for t in record["pos"]], record["neg"])
+        assert (row["query"], row["pos"], row["neg"]) == (
+            record["query"],
+            [t.strip() for t in record["pos"]],
+            record["neg"],
+        )
         assert row["neg_scores"] == pytest.approx(record["neg_scores"])
         assert row["pos_scores"] == []
         assert row["query_key"] == text_key(row["query"])
@@ -162,7 +166,12 @@ def test_inspect_has_the_promised_keys_and_balances(shards: Path) -> None:
     assert json.loads(json.dumps(found)) == found
     faq = found["sources"][0]
     assert faq.keys() >= {"name", "rows", "bytes", "task", "language", "weight", "instruction", "first"}
-    texts = [text for row in bgeprep.open(shards) if row["source"] == "faq" for text in (row["query"], *row["pos"], *row["neg"])]
+    texts = [
+        text
+        for row in bgeprep.open(shards)
+        if row["source"] == "faq"
+        for text in (row["query"], *row["pos"], *row["neg"])
+    ]
     assert faq["bytes"] == sum(len(text.encode()) for text in texts)
     queries = [len(row["query"]) for row in bgeprep.open(shards) if row["source"] == "faq"]
     assert faq["lengths"]["query"]["count"] == 5000
@@ -228,7 +237,9 @@ def test_a_missing_and_a_foreign_part_are_found(shards: Path, tmp_path: Path) ->
 def test_an_edited_manifest_is_refused(shards: Path, tmp_path: Path) -> None:
     damaged = copy(shards, tmp_path / "shards")
     manifest = damaged / "manifest.json"
-    manifest.write_text(manifest.read_text(encoding="utf-8").replace("faq/part-00000", "../part-00000"), encoding="utf-8")
+    manifest.write_text(
+        manifest.read_text(encoding="utf-8").replace("faq/part-00000", "../part-00000"), encoding="utf-8"
+    )
     with pytest.raises(ShardError, match="edited by hand"):
         bgeprep.open(damaged)
 

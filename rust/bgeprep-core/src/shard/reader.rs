@@ -122,7 +122,8 @@ impl Places {
     fn find(&self, id: u64) -> (usize, usize) {
         let step = (id >> self.shift) as usize;
         let low = self.table[step] as usize;
-        let high = self.table.get(step + 1).map_or(self.starts.len() - 1, |high| *high as usize + 1);
+        let end = self.starts.len() - 1;
+        let high = self.table.get(step + 1).map_or(end, |high| end.min(*high as usize + 1));
         let batch = low + self.starts[low + 1..=high].partition_point(|start| *start <= id);
         (batch, (id - self.starts[batch]) as usize)
     }
