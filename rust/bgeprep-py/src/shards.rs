@@ -20,14 +20,6 @@ pub(crate) struct ShardReader {
     set: Arc<ShardSet>,
 }
 
-impl ShardReader {
-    /// The set itself, for the loader.
-    #[expect(dead_code, reason = "the batch loader opens its set through the reader it is given")]
-    pub(crate) fn set(&self) -> Arc<ShardSet> {
-        Arc::clone(&self.set)
-    }
-}
-
 #[pymethods]
 impl ShardReader {
     /// Opens the set in the folder `path`.
