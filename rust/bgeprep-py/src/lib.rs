@@ -1,8 +1,10 @@
 //! Python bindings of `bgeprep-core`: thin, without algorithms of their own.
 
+mod arrays;
 mod config;
 mod enter;
 mod error;
+mod loader;
 mod prep;
 
 use pyo3::prelude::*;
@@ -10,6 +12,8 @@ use pyo3::prelude::*;
 /// The native half of `bgeprep`. Private: import from `bgeprep`.
 #[pymodule]
 mod _native {
+    #[pymodule_export]
+    use super::loader::{BatchReader, PlanReader};
     #[pymodule_export]
     use super::prep::{shard, spool, text_key};
 
