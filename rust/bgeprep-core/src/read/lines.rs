@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::chunk::{Chunk, Data};
 use super::container::Input;
+use super::csv::strip_line_end;
 use super::field::{HEAD_BYTES, head};
 use super::quotes::Scanner;
 use super::roles::Layout;
@@ -94,7 +95,7 @@ impl LineReader {
                 break;
             }
         }
-        Ok(Chunk::new(&self.layout, Data::Long { line, head: head(kept.trim_ascii_end()) }))
+        Ok(Chunk::new(&self.layout, Data::Long { line, head: head(strip_line_end(&kept)) }))
     }
 
     fn refuse_open_quote(&self, line: u64) -> Result<()> {
