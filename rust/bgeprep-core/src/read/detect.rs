@@ -44,7 +44,8 @@ pub(super) fn open(path: &Path, options: &ReadOptions) -> Result<Box<dyn ChunkRe
     if let Some(binary) = Binary::of(head) {
         expect(path, wanted, binary.format())?;
         if binary != Binary::ArrowStream && input.compression() != Compression::None {
-            let message = format!("a compressed {} file; hint: decompress it, it is compressed inside", binary.format().name());
+            let message =
+                format!("a compressed {} file; hint: decompress it, it is compressed inside", binary.format().name());
             return Err(Error::corpus(path, None, message));
         }
         return match binary {

@@ -109,8 +109,7 @@ impl LineReader {
     fn chunk(&mut self, bytes: Vec<u8>) -> Chunk {
         let first = self.line;
         self.line += line_breaks(&bytes);
-        let data =
-            if self.format == Format::Jsonl { Data::Lines { bytes, first } } else { Data::Csv { bytes, first } };
+        let data = if self.format == Format::Jsonl { Data::Lines { bytes, first } } else { Data::Csv { bytes, first } };
         Chunk::new(&self.layout, data)
     }
 }

@@ -170,11 +170,11 @@ fn tables_of_text() {
         ("a.txt", "q\tp\nr\ts\n", vec![(1, "q | p"), (2, "r | s")]),
         ("a.txt", "anchor,positive,negative\na,b,c\n", vec![(2, "a | b | c")]),
         ("a.csv", "query,pos,label\na,b,0\na,c,\n", vec![(2, "a |  | b"), (3, "bad no_label | a,c,")]),
-        ("a.csv", "query,pos\na,b,c\n\"a\"x,b\n,b\n", vec![
-            (2, "bad bad_csv | a,b,c"),
-            (3, "bad bad_csv | \"a\"x,b"),
-            (4, " | b"),
-        ]),
+        (
+            "a.csv",
+            "query,pos\na,b,c\n\"a\"x,b\n,b\n",
+            vec![(2, "bad bad_csv | a,b,c"), (3, "bad bad_csv | \"a\"x,b"), (4, " | b")],
+        ),
         ("a.csv", "{a},b\n{c},d\n", vec![(1, "{a} | b"), (2, "{c} | d")]),
     ] {
         let expected: Vec<_> = expected.into_iter().map(|(line, shown)| (line, shown.to_owned())).collect();
@@ -184,12 +184,19 @@ fn tables_of_text() {
 
 #[test]
 fn table_options() {
-    let columns = ColumnMapping { query: Some(vec!["3".into()]), pos: Some(vec!["2".into()]), ..ColumnMapping::default() };
+    let columns =
+        ColumnMapping { query: Some(vec!["3".into()]), pos: Some(vec!["2".into()]), ..ColumnMapping::default() };
     let by_place = ReadOptions { columns: columns.clone(), header: Some(false), ..options() };
-    let text = "to title\tabstract\ttitle\nto title\tabstract 2\ttitle 2\n";
+    let text = "to title\tlong 1\tshort 1\nto title\tlong 2\tshort 2\n";
     let (found, tally) = read_bytes("a.tsv", text.as_bytes(), &by_place).expect("a sound file");
-    assert_eq!(found, [(1, "title | abstract".to_owned()), (2, "title 2 | abstract 2".to_owned())]);
+    assert_eq!(found, [(1, "short 1 | long 1".to_owned()), (2, "short 2 | long 2".to_owned())]);
     assert_eq!(tally.iter().collect::<Vec<_>>(), [("1", 2)]);
+    let label = ColumnMapping { label: Some(vec!["3".into()]), ..ColumnMapping::default() };
+    let found = read_bytes("a.tsv", b"q\td\t1\nr\te\t0\n", &ReadOptions { columns: label, ..options() });
+    assert_eq!(found.expect("a sound file").0, [(1, "q | d".to_owned()), (2, "r |  | e".to_owned())]);
+    let named = ReadOptions { format: Format::Csv, ..options() };
+    let found = read_bytes("a.dat", b"x;y\nz;w\n", &named).expect("a sound file").0;
+    assert_eq!(found, [(1, "x | y".to_owned()), (2, "z | w".to_owned())]);
     let unquoted = ReadOptions { quoting: Some(false), delimiter: Some(b'|'), ..options() };
     let found = read_bytes("a.csv", b"query|pos\n\"q|p\n", &unquoted).expect("a sound file").0;
     assert_eq!(found, [(2, "\"q | p".to_owned())]);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use arrow_array::builder::{ListBuilder, StringBuilder, StringDictionaryBuilder};
 use arrow_array::types::Int32Type;
 use arrow_array::{
-    ArrayRef, Float32Array, Int64Array, LargeStringArray, RecordBatch, RecordBatchIterator, StringArray, StringViewArray,
+    ArrayRef, Float32Array, Int64Array, LargeStringArray, RecordBatch, RecordBatchIterator, StringArray,
+    StringViewArray,
 };
 use arrow_ipc::writer::{FileWriter, StreamWriter};
 use proptest::prelude::*;
@@ -90,7 +91,7 @@ fn bytes_read_ends_at_the_size_of_the_file() {
     fs_err::write(&path, "[\"a\",\"b\"]\n".repeat(1000)).expect("a small file");
     let mut reader = super::open(&path, &ReadOptions { chunk_bytes: 100, ..options() }).expect("a sound file");
     drain(reader.as_mut()).expect("a sound file");
-    assert_eq!((reader.bytes_read(), reader.format()), (11_000, Format::Jsonl));
+    assert_eq!((reader.bytes_read(), reader.format()), (10_000, Format::Jsonl));
 }
 
 /// Five rows in every type of column that is accepted; rows 4 and 5 cannot be used.
@@ -163,11 +164,12 @@ fn streams_from_other_libraries() {
     let stream = |batches: Vec<RecordBatch>| {
         Box::new(RecordBatchIterator::new(batches.into_iter().map(Ok), Arc::clone(&schema)))
     };
-    let mut reader = open_stream(stream(vec![batch.clone(), batch.clone()]), "frame", &options()).expect("a sound schema");
+    let mut reader =
+        open_stream(stream(vec![batch.clone(), batch.clone()]), "frame", &options()).expect("a sound schema");
     let (found, _) = drain(reader.as_mut()).expect("sound batches");
     assert_eq!(found.len(), 10);
     assert_eq!(found[6], (7, ROWS[1].to_owned()));
-    let notes = batch.project(&[3, 6]).expect("two columns");
+    let notes = batch.project(&[0, 6]).expect("two columns");
     let reader = RecordBatchIterator::new([Ok(notes.clone())], notes.schema());
     let error = open_stream(Box::new(reader), "frame", &options()).err().map(|error| error.to_string());
     assert!(error.as_deref().is_some_and(|error| error.starts_with("frame: no column for the positive")), "{error:?}");
