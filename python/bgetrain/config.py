@@ -55,9 +55,7 @@ class ModelConfig:
     model_name_or_path: str | None = _setting(
         None, "folder or hub name of the encoder [the demo's base model, where its package is installed]"
     )
-    random_init: bool = _setting(
-        False, "draw the weights at random by the folder's config.json; needs --learning_rate"
-    )
+    random_init: bool = _setting(False, "draw the weights at random by the folder's config.json; needs --learning_rate")
     sentence_pooling_method: str | None = _setting(
         None, "how token vectors become one [the model's own, else cls]", choices=("cls", "mean")
     )
@@ -108,7 +106,9 @@ class OptimConfig:
     learning_rate: float | None = _setting(
         None, "peak rate [by model size: 1e-5 from 200M weights, 2e-5 from 60M, else 3e-5]", above=0.0
     )
-    lr_scheduler_type: str = _setting("linear", "how it falls after the warm-up", choices=("linear", "cosine", "constant"))
+    lr_scheduler_type: str = _setting(
+        "linear", "how it falls after the warm-up", choices=("linear", "cosine", "constant")
+    )
     warmup_ratio: float = _setting(0.1, "share of the steps in which the rate rises", low=0.0, high=1.0)
     warmup_steps: int = _setting(0, "steps in which the rate rises; overrides --warmup_ratio", low=0)
     weight_decay: float = _setting(0.01, "on weights; never on biases and LayerNorm", low=0.0)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 import torch.distributed as dist
 
-from bgetrain.errors import LaunchError
+from bgetrain.errors import LaunchError, RankError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -76,13 +76,15 @@ def join(*, use_cpu: bool, timeout_seconds: int) -> Ranks:
         The place; one process without torchrun is a run of its own.
 
     Raises:
-        LaunchError: more processes on this machine than GPUs.
+        RankError, LaunchError: more processes on this machine than GPUs.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     on_gpu = torch.cuda.is_available() and not use_cpu
     if on_gpu and local_rank >= torch.cuda.device_count():
-        raise LaunchError(
+        # the first rank without a GPU speaks for all of them
+        kind = RankError if local_rank == torch.cuda.device_count() else LaunchError
+        raise kind(
             f"local rank {local_rank} finds no GPU: this machine shows {torch.cuda.device_count()}",
             hint=f"--nproc_per_node {torch.cuda.device_count()}, or --use_cpu",
         )
@@ -182,7 +184,7 @@ class _GatherRows(torch.autograd.Function):
         if total.is_cuda:
             longest = max(counts)
             padded = total.new_zeros((ranks.world_size, longest, *total.shape[1:]))
-            for rank, part in enumerate(total.split(list(counts))):
+            for rank, part in enumerate(torch.split(total, list(counts))):
                 padded[rank, : len(part)] = part
             mine = total.new_empty((longest, *total.shape[1:]))
             dist.reduce_scatter_tensor(mine, padded.flatten(0, 1))
@@ -231,5 +233,5 @@ def _average(bucket: list[Tensor], ranks: Ranks) -> None:
     flat = torch.cat([gradient.flatten() for gradient in bucket])
     dist.all_reduce(flat)
     flat /= ranks.world_size
-    for gradient, mean in zip(bucket, flat.split([gradient.numel() for gradient in bucket]), strict=True):
+    for gradient, mean in zip(bucket, torch.split(flat, [gradient.numel() for gradient in bucket]), strict=True):
         gradient.copy_(mean.view_as(gradient))

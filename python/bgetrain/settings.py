@@ -9,12 +9,17 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
-import tomllib
+import sys
 from dataclasses import Field, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_type_hints
 
 from bgetrain.config import TrainConfig
 from bgetrain.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -140,8 +145,9 @@ def from_document(document: Mapping[str, object], where: str) -> dict[str, objec
     sections = {setting.section for setting in all_settings()}
     values: dict[str, object] = {}
     for key, value in document.items():
-        inside = isinstance(value, dict) and key in sections
-        items = {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) and inside else {key: value}
+        items = {key: value}
+        if isinstance(value, dict) and key in sections:
+            items = {f"{key}.{name}": item for name, item in value.items()}
         for name, item in items.items():
             if name not in by_name or isinstance(item, dict):
                 raise ConfigError(f"{where}: unknown key `{name}`{_nearest(name, by_name)}")
@@ -220,7 +226,8 @@ def build(*layers: Mapping[str, object]) -> TrainConfig:
         for dotted, value in layer.items():
             section, _, name = dotted.partition(".")
             merged.setdefault(section, {})[name] = value
-    return replace(config, **{section: replace(getattr(config, section), **values) for section, values in merged.items()})
+    sections = {section: replace(getattr(config, section), **values) for section, values in merged.items()}
+    return replace(config, **sections)
 
 
 def to_toml(config: TrainConfig) -> str:
@@ -235,8 +242,8 @@ def to_toml(config: TrainConfig) -> str:
         if value is None:
             lines.append(f"# {setting.field.name} is not set")
         else:
-            # JSON strings are TOML basic strings, but for DEL, which TOML wants escaped
-            shown = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F") if setting.kind is not float else repr(value)
+            # JSON texts and numbers are TOML, but for DEL, which TOML wants escaped
+            shown = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
             lines.append(f"{setting.field.name} = {shown}")
     return "\n".join(lines) + "\n"
 
