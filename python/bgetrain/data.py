@@ -20,7 +20,7 @@ from bgetrain.errors import LaunchError, TrainingError
 from bgetrain.padding import TokenRows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -141,12 +141,7 @@ def open_loader(
         LaunchError: the native part of `bgeprep` is not built.
     """
     data, run = config.data, config.run
-    length: dict[str, int] = (
-        {"max_steps": run.max_steps * accumulation} if run.max_steps > 0 else {"num_epochs": run.num_train_epochs}
-    )
-    # no value means: what the shard set says of each source
-    if data.query_instruction_for_retrieval is not None:
-        length |= cast("dict[str, int]", {"query_instruction": data.query_instruction_for_retrieval})
+    instruction = data.query_instruction_for_retrieval
     loader_class = _native("batch", "BatchLoader")
     loader = loader_class(
         data.train_data,
@@ -158,9 +153,13 @@ def open_loader(
         train_group_size=data.train_group_size,
         query_max_len=data.query_max_len,
         passage_max_len=data.passage_max_len,
-        threads=data.dataloader_num_workers,
+        num_epochs=run.num_train_epochs,
+        max_steps=run.max_steps * accumulation if run.max_steps > 0 else None,
+        alpha=data.source_alpha,
+        # not given means: what the shard set says of each source
+        query_instruction=True if instruction is None else instruction,
         prefetch=data.dataloader_prefetch_factor,
-        **length,
+        threads=data.dataloader_num_workers or None,
     )
     return cast("Loader", loader)
 
@@ -192,7 +191,7 @@ class TrainBatch:
         known_rows: int64 [k], the row of each known positive.
         document_keys: int64 [m].
         document_row_ids: int64 [m].
-        state: where the loader stands after this batch.
+        read_state: where the loader stands after this batch; read only for a checkpoint, since it is text inside.
     """
 
     epoch: int
@@ -208,7 +207,7 @@ class TrainBatch:
     known_rows: Tensor
     document_keys: Tensor
     document_row_ids: Tensor
-    state: dict[str, Any]
+    read_state: Callable[[], dict[str, Any]]
 
 
 def train_batch(batch: Batch, in_batch: tuple[bool, ...]) -> TrainBatch:
@@ -240,7 +239,7 @@ def train_batch(batch: Batch, in_batch: tuple[bool, ...]) -> TrainBatch:
         known_rows=torch.from_numpy(np.repeat(rows, np.diff(batch.known_offsets))),
         document_keys=_bits(batch.doc_keys),
         document_row_ids=_bits(batch.row_ids[batch.doc_rows]),
-        state=batch.state,
+        read_state=lambda: batch.state,
     )
 
 

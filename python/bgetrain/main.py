@@ -14,7 +14,7 @@ import sys
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bgeprep.errors import BgeprepError
 from bgeprep.errors import ConfigError as BgeprepConfigError
@@ -48,13 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         file, flags = parse_flags(sys.argv[1:] if arguments is None else arguments)
-        layers = [read_toml(Path(file)) if file else {}, flags]
-        from torch.distributed.elastic.multiprocessing.errors import record
+        train([read_toml(Path(file)) if file else {}, flags])
 
-        # an error that is not ours leaves its traceback where torchrun shows it
-        record(train)(layers)
+    if "TORCHELASTIC_ERROR_FILE" not in os.environ:
+        return report(run)
+    from torch.distributed.elastic.multiprocessing.errors import record
 
-    return report(run)
+    # an error that is not ours, and only such a one, leaves its traceback where torchrun shows it
+    return cast("int", record(report)(run))
 
 
 def report(command: Callable[[], object]) -> int:
