@@ -102,6 +102,7 @@ def train(layers: list[dict[str, object]]) -> None:
 
 
 def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> None:
+    from bgetrain.checkpoint import remove_run
     from bgetrain.data import BatchStream, describe_shards, open_loader
     from bgetrain.metrics import note
     from bgetrain.trainer import Trainer
@@ -113,6 +114,8 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
     state = _start_state(config, checkpoint, shards, ranks)
     config = replace(config, run=replace(config.run, output_dir=str(folder)))
     if ranks.is_main:
+        if checkpoint is None:
+            remove_run(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
     tokenizer = _tokenizer_folder(encoder, folder, ranks)

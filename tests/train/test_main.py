@@ -110,9 +110,10 @@ def test_output_that_holds_a_run(
     code, error = _run(flags, capsys)
     assert code == 1
     assert "already holds a run" in error
-    assert main([*flags, "--overwrite_output_dir", "--seed", "1"]) == 0
+    assert main([*flags, "--overwrite_output_dir", "--max_steps", "1"]) == 0
+    assert [entry.name for entry in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-1"]
     records = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in records] == [2]
+    assert [record["step"] for record in records] == [1]
 
 
 def test_checkpoints_that_cannot_be_resumed(
@@ -159,7 +160,9 @@ def test_batch_smaller_than_the_ranks(
 
     fake_data()
     assert main([*flags, "--per_device_train_batch_size", "3"]) == 0
+    # rank 0 of four, without the others
     monkeypatch.setattr("bgetrain.gather.join", lambda **_: Ranks(rank=0, world_size=4))
+    monkeypatch.setattr("bgetrain.gather.broadcast_text", lambda text, ranks: text)
     code, error = _run([*flags, "--resume_from_checkpoint"], capsys)
     assert code == 1
     assert "batch of 3 rows does not fill 4 processes" in error
@@ -205,7 +208,6 @@ def test_defaults_without_flags(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("bgetrain.main.installed_demo_model", lambda: tiny_bert)
     # the tiny model takes 32 tokens, the defaults 64 and 256
-    monkeypatch.setattr("bgetrain.encode.Encoder.position_limit", 512, raising=False)
     monkeypatch.setattr("bgetrain.encode._position_limit", lambda *_: 512)
     assert main(["--use_cpu"]) == 0
     (run,) = (tmp_path / "output").iterdir()
