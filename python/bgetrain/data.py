@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
-from bgetrain.errors import LaunchError, TrainingError
+from bgetrain.errors import TrainingError
 from bgetrain.padding import TokenRows
 
 if TYPE_CHECKING:
@@ -46,23 +46,73 @@ class Batch(Protocol):
     n rows, m documents, k known positives; the documents of a row are contiguous, its positive first.
     """
 
-    step: int
-    epoch: int
-    source: str | None
-    global_rows: int
-    row_ids: NDArray[np.uint64]
-    source_ids: NDArray[np.uint32]
-    query_ids: NDArray[np.int32]
-    query_offsets: NDArray[np.int64]
-    doc_ids: NDArray[np.int32]
-    doc_offsets: NDArray[np.int64]
-    doc_rows: NDArray[np.int64]
-    doc_is_positive: NDArray[np.bool_]
-    query_keys: NDArray[np.uint64]
-    doc_keys: NDArray[np.uint64]
-    known_keys: NDArray[np.uint64]
-    known_offsets: NDArray[np.int64]
-    state: dict[str, Any]
+    @property
+    def step(self) -> int:
+        """Global batch of the run, from 0."""
+
+    @property
+    def epoch(self) -> int:
+        """Pass over the data, from 0."""
+
+    @property
+    def source(self) -> str | None:
+        """Name of the source, None where several are mixed."""
+
+    @property
+    def global_rows(self) -> int:
+        """Rows over all ranks."""
+
+    @property
+    def row_ids(self) -> NDArray[np.uint64]:
+        """Places in the shard set, [n]."""
+
+    @property
+    def source_ids(self) -> NDArray[np.uint32]:
+        """Index into the manifest's sources, [n]."""
+
+    @property
+    def query_ids(self) -> NDArray[np.int32]:
+        """Tokens of all queries."""
+
+    @property
+    def query_offsets(self) -> NDArray[np.int64]:
+        """[n + 1]."""
+
+    @property
+    def doc_ids(self) -> NDArray[np.int32]:
+        """Tokens of all documents."""
+
+    @property
+    def doc_offsets(self) -> NDArray[np.int64]:
+        """[m + 1]."""
+
+    @property
+    def doc_rows(self) -> NDArray[np.int64]:
+        """The row of each document, [m]."""
+
+    @property
+    def doc_is_positive(self) -> NDArray[np.bool_]:
+        """[m]."""
+
+    @property
+    def query_keys(self) -> NDArray[np.uint64]:
+        """[n]."""
+
+    @property
+    def doc_keys(self) -> NDArray[np.uint64]:
+        """[m]."""
+
+    @property
+    def known_keys(self) -> NDArray[np.uint64]:
+        """Known positives of all rows, [k]."""
+
+    @property
+    def known_offsets(self) -> NDArray[np.int64]:
+        """[n + 1]."""
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Where to resume behind this batch."""
 
 
 class Loader(Protocol):
@@ -107,10 +157,10 @@ def describe_shards(path: str | Path) -> ShardFacts:
 
     Raises:
         bgeprep.errors.ShardError: no shard set, an incomplete or a damaged one.
-        LaunchError: the native part of `bgeprep` is not built.
     """
-    shard_set_class = _native("shardset", "ShardSet")
-    manifest = shard_set_class.open(str(path)).manifest
+    from bgeprep import ShardSet
+
+    manifest = ShardSet.open(path).manifest
     sources = manifest["sources"]
     instructions = {source.get("instruction") or "" for source in sources if source["task"] == "retrieval"}
     return ShardFacts(
@@ -138,14 +188,14 @@ def open_loader(
 
     Raises:
         bgeprep.errors.BgeprepError: the shard set or the tokenizer cannot be used.
-        LaunchError: the native part of `bgeprep` is not built.
     """
+    from bgeprep import BatchLoader
+
     data, run = config.data, config.run
     instruction = data.query_instruction_for_retrieval
-    loader_class = _native("batch", "BatchLoader")
-    loader = loader_class(
+    return BatchLoader(
         data.train_data,
-        str(tokenizer),
+        tokenizer,
         batch_size=batch_size,
         rank=rank,
         world_size=world_size,
@@ -161,16 +211,6 @@ def open_loader(
         prefetch=data.dataloader_prefetch_factor,
         threads=data.dataloader_num_workers or None,
     )
-    return cast("Loader", loader)
-
-
-def _native(module: str, name: str) -> Any:  # noqa: ANN401 - a class of the native package
-    import importlib
-
-    try:
-        return getattr(importlib.import_module(f"bgeprep.{module}"), name)
-    except ImportError as error:
-        raise LaunchError(f"bgeprep is not built: {error}", hint="`maturin develop` or `pip install .`") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from tests.train.tiny import tiny_encoder, write_tiny_bert
 
 from bgetrain.encode import Encoder, pool
 from bgetrain.errors import ModelError
 from bgetrain.padding import TokenRows, length_sorted_chunks
-from tests.train.tiny import tiny_encoder, write_tiny_bert
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,9 @@ def test_chunks_equal_one_text_at_a_time(pooling: str) -> None:
     rows = TokenRows.from_lists([encoder.tokenizer(text)["input_ids"] for text in TEXTS])
     with torch.no_grad():
         together, computed = encoder.embed(rows, batch_tokens=20)
-        one = [encoder.embed(TokenRows.from_lists([encoder.tokenizer(t)["input_ids"]]), batch_tokens=9)[0] for t in TEXTS]
+        one = [
+            encoder.embed(TokenRows.from_lists([encoder.tokenizer(t)["input_ids"]]), batch_tokens=9)[0] for t in TEXTS
+        ]
     assert torch.allclose(together, torch.cat(one), atol=1e-12)
     assert together.norm(dim=1).tolist() == pytest.approx([1.0] * len(TEXTS))
     assert len(rows.ids) <= computed <= 2 * len(rows.ids)
@@ -70,7 +72,12 @@ def test_encode_cuts_prefixes_and_keeps_the_order(tiny_bert: Path) -> None:
 
 def test_plain_folder_and_what_overrides_it(tiny_bert: Path) -> None:
     encoder = Encoder.load(tiny_bert)
-    assert (encoder.pooling, encoder.normalize, encoder.query_instruction, encoder.max_seq_length) == ("cls", True, "", 32)
+    assert (encoder.pooling, encoder.normalize, encoder.query_instruction, encoder.max_seq_length) == (
+        "cls",
+        True,
+        "",
+        32,
+    )
     other = Encoder.load(tiny_bert, pooling="mean", normalize=False, query_instruction="q: ")
     assert (other.pooling, other.normalize, other.query_instruction) == ("mean", False, "q: ")
 
@@ -104,7 +111,7 @@ def test_random_weights(tmp_path: Path) -> None:
 def test_what_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="no config.json"):
+    with pytest.raises(ModelError, match=r"no config\.json"):
         Encoder.load(tmp_path / "empty")
     with pytest.raises(ModelError, match="no such folder"):
         Encoder.load(tmp_path / "absent")

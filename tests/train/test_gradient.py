@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import torch.multiprocessing as mp
-
-from bgetrain.gather import Ranks
 from tests.train.fake_loader import FakeRow, random_rows
 from tests.train.tiny import VOCABULARY
 from tests.train.workers import gradient, run_rank
+
+from bgetrain.gather import Ranks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,9 +60,7 @@ def errors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     scenarios = _scenarios(world_size)
     # one server imports torch once and forks the ranks from there
     multiprocessing.set_forkserver_preload(["tests.train.workers", "transformers.models.bert.modeling_bert"])
-    mp.start_processes(
-        run_rank, (world_size, str(folder), scenarios), nprocs=world_size, start_method="forkserver"
-    )
+    mp.start_processes(run_rank, (world_size, str(folder), scenarios), nprocs=world_size, start_method="forkserver")
     found = [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(world_size)]
     result = {}
     for name, scenario in scenarios.items():

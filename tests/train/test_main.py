@@ -6,10 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.train.tiny import write_tiny_bert
 
 from bgetrain.__main__ import main as bgetrain
 from bgetrain.main import main
-from tests.train.tiny import write_tiny_bert
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,9 @@ def _run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int,
     code = main(arguments)
     error = capsys.readouterr().err
     lines = error.splitlines()
-    assert [line.split(":")[0] for line in lines[-2:]] in (["error", "hint"], ["error"]) or lines[-1].startswith("error:")
+    assert [line.split(":")[0] for line in lines[-2:]] in (["error", "hint"], ["error"]) or lines[-1].startswith(
+        "error:"
+    )
     assert sum(line.startswith("error: ") for line in lines) == 1
     return code, error
 

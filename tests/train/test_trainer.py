@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-
-from bgetrain.main import main
 from tests.train.fake_loader import FakeLoader, random_rows
 from tests.train.tiny import VOCABULARY, write_tiny_bert
 
+from bgetrain.main import main
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 STEPS = 20
@@ -42,7 +42,7 @@ def _what_was_learned(output: Path) -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture(scope="module")
-def whole_run(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def whole_run(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 20 steps of 40 rows in batches of 6: almost three passes."""
     from tests.train.conftest import install_fake_data
 
@@ -50,7 +50,7 @@ def whole_run(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with pytest.MonkeyPatch.context() as patch:
         install_fake_data(patch)()
         assert main(_flags(tiny_bert, output, "--save_steps", "8")) == 0
-    yield output
+    return output
 
 
 def test_output_of_a_run(whole_run: Path) -> None:
@@ -149,7 +149,9 @@ def test_resume_without_the_random_state_differs(
     torch.manual_seed(1)
     save_file({"cpu.0": torch.get_rng_state()}, file)
     assert main(["--resume_from_checkpoint", str(tmp_path / "run" / "checkpoint-16")]) == 0
-    assert [row[2] for row in _what_was_learned(tmp_path / "run")] != [row[2] for row in _what_was_learned(whole_run)[16:]]
+    assert [row[2] for row in _what_was_learned(tmp_path / "run")] != [
+        row[2] for row in _what_was_learned(whole_run)[16:]
+    ]
 
 
 def test_accumulation_is_the_mean_over_rows(
