@@ -33,7 +33,7 @@ Pooling = Literal["cls", "mean"]
 _POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "xmod", "mpnet"}
 
 
-def pool(hidden: Tensor, attention_mask: Tensor, pooling: Pooling) -> Tensor:
+def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
     """One vector a text from the vectors of its tokens.
 
     Args:
@@ -83,7 +83,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.tokenizer = tokenizer
-        self.pooling: Pooling = pooling
+        self.pooling: str = pooling
         self.normalize = normalize
         self.query_instruction = query_instruction
         self.max_seq_length = max_seq_length
@@ -190,6 +190,10 @@ class Encoder(nn.Module):
         back = np.argsort(np.concatenate(chunks), kind="stable")
         return torch.cat(vectors)[torch.from_numpy(back).to(self.device)], computed
 
+    def checkpoint_activations(self) -> None:
+        """Keeps only the input of each layer for the backward pass and computes the rest again there."""
+        cast("Any", self.backbone).gradient_checkpointing_enable({"use_reentrant": False})
+
     @property
     def pad_id(self) -> int:
         """The id that fills padded places; masked, so any id is right where a tokenizer has none."""
@@ -253,12 +257,12 @@ def _load_backbone(folder: Path, *, random_init: bool) -> nn.Module:
     from transformers import AutoConfig, AutoModel
     from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         if random_init:
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            return cast("nn.Module", AutoModel.from_config(config, dtype=torch.float32))
+            return cast("nn.Module", cast("Any", AutoModel).from_config(config, dtype=torch.float32))
         model, info = AutoModel.from_pretrained(
             folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
         )

@@ -6,6 +6,7 @@ BgetrainError
 ├── LaunchError      (RuntimeError)  processes, devices and batch that do not fit       exit 1
 ├── ModelError       (ValueError)    a folder or name that is no usable model           exit 1
 ├── CheckpointError  (ValueError)    a checkpoint that is absent, damaged or foreign    exit 1
+├── RankError        (RuntimeError)  what one rank met and the others did not            exit 1
 ├── TrainingError    (RuntimeError)  training that cannot go on (loss is not a number)  exit 1
 └── Interrupted                      a signal asked to stop; what was done is saved     exit 130
 ```
@@ -24,6 +25,7 @@ __all__ = [
     "Interrupted",
     "LaunchError",
     "ModelError",
+    "RankError",
     "TrainingError",
 ]
 
@@ -54,6 +56,10 @@ class ConfigError(BgetrainError, ValueError):
 
 class LaunchError(BgetrainError, RuntimeError):
     """The number of processes does not fit the devices or the batch, or a needed part is not installed."""
+
+
+class RankError(BgetrainError, RuntimeError):
+    """What one rank met and the others did not; the message names the rank."""
 
 
 class ModelError(BgetrainError, ValueError):

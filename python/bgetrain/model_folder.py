@@ -147,7 +147,8 @@ def _check_transformer(folder: Path, *, needs_weights: bool) -> None:
 
 def _pooling(path: Path) -> Literal["cls", "mean"]:
     config = _read_json(path) or {}
-    on = [key.removeprefix("pooling_mode_") for key, value in config.items() if key.startswith("pooling_mode_") and value]
+    prefix = "pooling_mode_"
+    on = [key.removeprefix(prefix) for key, value in config.items() if key.startswith(prefix) and value]
     named = str(config.get("pooling_mode", "")) or (on[0] if len(on) == 1 else "+".join(on))
     known = {"cls": "cls", "cls_token": "cls", "mean": "mean", "mean_tokens": "mean"}
     if named not in known:
