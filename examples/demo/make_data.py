@@ -179,14 +179,16 @@ def write_collection(pairs: list[Pair], disease: dict[tuple[str, str], str], fol
 def negatives(pairs: list[Pair], disease: dict[tuple[str, str], str]) -> dict[str, list[str]]:
     """Pair id → answers to questions of another kind about the same disease, `NEGATIVES` at most."""
     answers: dict[str, list[Pair]] = defaultdict(list)
+    right: dict[str, set[str]] = defaultdict(set)
     for pair in pairs:
+        right[fold(pair.question)].add(fold(pair.answer))
         answers[disease[pair.collection, pair.document]].append(pair)
     found = {}
     for pair in pairs:
         others = [
             other.answer
             for other in answers[disease[pair.collection, pair.document]]
-            if other.kind != pair.kind and fold(other.question) != fold(pair.question) and other.answer != pair.answer
+            if other.kind != pair.kind and fold(other.answer) not in right[fold(pair.question)]
         ]
         # By a hash, else every row of a document would get the same first two.
         others.sort(key=lambda answer: hashlib.sha256(f"{pair.id} {answer}".encode()).digest())

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from bgetrain.bm25 import bm25_run
 from bgetrain.collection import Collection, find_collections, open_collection
-from bgetrain.errors import BgetrainError, ConfigError
+from bgetrain.errors import ConfigError, ModelError
 from bgetrain.ranking import METRICS, Run, drop_identical_ids, mean_scores, score_run, trec_order
 
 __all__ = ["TOP_K", "TextEncoder", "add_arguments", "evaluate", "evaluate_bm25", "run"]
@@ -92,7 +92,7 @@ def evaluate(
 
     Raises:
         CollectionError: the collection cannot be read.
-        ValueError: the model gives vectors that are not finite.
+        ModelError: the model gives vectors that are not finite.
     """
     # torch is imported where it is first needed, so that the command's help and its errors come at once.
     from bgetrain.search import TopK, id_places
@@ -106,12 +106,14 @@ def evaluate(
     queries = np.concatenate(
         [encoder.encode(texts, instruction=form, max_length=query_max_len, **options) for form in forms.values()]
     )
+    _check_finite(queries, f"{collection.name}: queries")
     # One more, so that a document left out for its id does not shorten the list.
     best = TopK(queries, TOP_K + ignore_identical_ids, device or "cpu")
     places = id_places(collection.document_ids)
     done = 0
     for piece in collection.documents(PIECE):
         vectors = encoder.encode(piece, max_length=passage_max_len, **options)
+        _check_finite(vectors, f"{collection.name}: documents {done + 1} to {done + len(piece)}")
         best.add(vectors, places[done : done + len(piece)])
         done += len(piece)
         progress(f"{collection.name}: {done:,} of {len(places):,} documents encoded")
@@ -168,14 +170,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; returns its exit code: 0 done, 1 failed, 2 wrong usage."""
-    try:
-        reports = _run(args)
-    except (BgetrainError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        if getattr(error, "hint", ""):
-            print(f"hint: {getattr(error, 'hint', '')}", file=sys.stderr)
-        return int(getattr(error, "exit_code", 1))
+    """Runs the command and prints its table.
+
+    Returns:
+        0; what goes wrong is raised, and `bgetrain.main.report` turns it into a line and an exit code.
+
+    Raises:
+        BgetrainError: a collection, a model or a flag cannot be used.
+        OSError: a file cannot be read or written.
+    """
+    reports = _run(args)
     print(json.dumps(reports, ensure_ascii=False, indent=2) if args.json else _table(reports))
     return 0
 
@@ -251,6 +255,12 @@ def _score(found: Run, collection: Collection, ignore_identical_ids: bool) -> tu
         found = drop_identical_ids(found)
     kept = {query: documents[:TOP_K] for query, documents in found.items()}
     return mean_scores(score_run(kept, collection.qrels)), kept
+
+
+def _check_finite(vectors: NDArray[np.float32], what: str) -> None:
+    bad = int((~np.isfinite(vectors)).any(axis=1).sum())
+    if bad:
+        raise ModelError(f"{what}: {bad} of {len(vectors)} vectors are not finite; the weights are damaged")
 
 
 def _texts(collection: Collection) -> Iterator[tuple[str, str]]:

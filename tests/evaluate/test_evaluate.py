@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -10,22 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 import pytrec_eval
+import torch
 from tests.evaluate.plain_encoder import SENTENCES, PlainEncoder
 
 from bgetrain import evaluate as module
+from bgetrain.__main__ import main
 from bgetrain.collection import open_collection
 from bgetrain.encode import Encoder
-from bgetrain.evaluate import add_arguments, evaluate, run
+from bgetrain.errors import ModelError
+from bgetrain.evaluate import evaluate
 from bgetrain.export import save_pretrained
 from bgetrain.ranking import METRICS
 
 
 @pytest.fixture
 def wings(tmp_path: Path) -> Path:
-    """Six documents, three queries of which one is also a document, one document equal to another."""
+    """Six documents, three queries of which one is also a document, one judged document missing."""
     folder = tmp_path / "data" / "wings"
     (folder / "qrels").mkdir(parents=True)
-    texts = [*SENTENCES[:4], SENTENCES[1], SENTENCES[5]]
+    texts = SENTENCES
     rows = [{"_id": f"d{number}", "title": "", "text": text} for number, text in enumerate(texts)]
     (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     queries = [{"_id": "d0", "text": SENTENCES[0]}, {"_id": "q1", "text": SENTENCES[2]}, {"_id": "q2", "text": "wing"}]
@@ -34,16 +36,15 @@ def wings(tmp_path: Path) -> Path:
     return folder
 
 
+def bgetrain(*argv: object) -> int:
+    """The command as it is typed, with its exit code."""
+    return main(["evaluate", *(str(item) for item in argv)])
+
+
 @pytest.fixture
 def model(encoder: PlainEncoder, tmp_path: Path) -> Path:
     encoder.query_instruction = "Find: "
     return save_pretrained(encoder, tmp_path / "wing-model", recipe={"base_model": "none"})
-
-
-def parse(*argv: object) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return parser.parse_args([str(item) for item in argv])
 
 
 def test_searches_with_and_without_the_instruction(encoder: PlainEncoder, wings: Path) -> None:
@@ -93,7 +94,7 @@ def test_the_command_prints_a_table_and_writes_runs(
     model: Path, wings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "runs"
-    assert run(parse("--model", model, "--data", wings.parent, "--output_dir", out, "--device", "cpu")) == 0
+    assert bgetrain("--model", model, "--data", wings.parent, "--output_dir", out, "--device", "cpu") == 0
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert lines[0] == "wings (test): 6 documents, 3 queries, 5 judgements"
@@ -124,7 +125,7 @@ def test_json_is_alone_on_stdout_and_the_card_gets_the_scores(
     model: Path, wings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--model", model, "--data", wings, "--json", "--quiet", "--update_model_card", "--device", "cpu"]
-    assert run(parse(*arguments, "--query_instruction_for_retrieval", "")) == 0
+    assert bgetrain(*arguments, "--query_instruction_for_retrieval", "") == 0
     (report,) = json.loads(capsys.readouterr().out)
     assert [row["model"] for row in report["runs"]] == ["BM25", "wing-model"]
     card = (model / "README.md").read_text()
@@ -150,7 +151,7 @@ def test_bad_input_ends_with_one_line_and_exit_code_1(
     arguments: list[str], message: str, model: Path, wings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     filled = [argument.format(model=model, wings=wings, tmp=tmp_path) for argument in arguments]
-    assert run(parse(*filled, "--quiet")) == 1
+    assert bgetrain(*filled, "--quiet") == 1
     printed = capsys.readouterr()
     assert printed.out == ""
     errors = [line for line in printed.err.splitlines() if not line.startswith(("warning", "hint"))]
@@ -160,11 +161,18 @@ def test_bad_input_ends_with_one_line_and_exit_code_1(
 
 
 def test_wrong_usage_is_exit_code_2(model: Path, wings: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(parse("--model", model, model, "--data", wings, "--quiet")) == 2
-    assert run(parse("--model", model, "--data", wings, wings, "--quiet")) == 2
+    assert bgetrain("--model", model, model, "--data", wings, "--quiet") == 2
+    assert bgetrain("--model", model, "--data", wings, wings, "--quiet") == 2
     with pytest.raises(SystemExit, match="2"):
-        parse("--model", model, "--data", wings, "--batch_tokens", "0")
+        bgetrain("--model", model, "--data", wings, "--batch_tokens", "0")
     assert "expected a whole number of at least 1, found '0'" in capsys.readouterr().err
+
+
+def test_damaged_weights_are_named(encoder: PlainEncoder, wings: Path) -> None:
+    with torch.no_grad():
+        encoder.backbone.embeddings.LayerNorm.weight[0] = float("nan")
+    with pytest.raises(ModelError, match="wings: queries: 3 of 3 vectors are not finite"):
+        evaluate(encoder, wings)
 
 
 def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
