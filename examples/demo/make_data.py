@@ -73,7 +73,7 @@ class Pair:
     @property
     def id(self) -> str:
         """Names the pair over all collections."""
-        return f"{self.collection.split('_')[1]}-{self.number}"
+        return f"{self.collection.split('_')[1]}-{self.document}-{self.number}"
 
 
 def read_medquad(archive: Path) -> Iterator[Pair]:
@@ -94,11 +94,11 @@ def read_medquad(archive: Path) -> Iterator[Pair]:
                     continue
                 yield Pair(
                     collection,
-                    root.get("id", ""),
+                    Path(member.name).stem,
                     focus,
                     tuple(name for name in names if name),
                     question.get("qtype", ""),
-                    question.get("qid", ""),
+                    entry.get("pid", ""),
                     re.sub(r"\s+\?$", "?", " ".join((question.text or "").split())),
                     cut(" ".join((answer.text or "").split())),
                 )
@@ -272,6 +272,8 @@ def main() -> int:
     every = list(read_medquad(archive))
     disease = diseases(every)
     pairs = useful(every, disease)
+    if len({pair.id for pair in every}) < len(every):
+        raise SystemExit(f"{archive}: two pairs have the same id")
     test = [pair for pair in pairs if held_out(disease[pair.collection, pair.document])]
     asked, answered = {fold(pair.question) for pair in test}, {fold(pair.answer) for pair in test}
     train = [
