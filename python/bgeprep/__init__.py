@@ -1,3 +1,50 @@
-"""Pairs on disk become shards, and shards become batches."""
+"""Pairs on disk become shards, and shards become batches.
+
+```
+files ─ read ─► clean ─► dedup ─► shuffle ─► shard set ─► plan ─► tokenise ─► batches (numpy)
+        └──────────────── shard() ──────────────┘ │      └────── BatchLoader ──────┘
+                                              open(), inspect(), verify()
+```
+
+This package never imports torch; `bgetrain` does, and builds on this one.
+"""
 
 from __future__ import annotations
+
+from bgeprep._native import __version__, build_profile
+from bgeprep.batch import Batch, BatchLoader
+from bgeprep.config import CleanConfig, DedupConfig, PrepConfig, ReadConfig, ShardConfig, SourceConfig, load_config
+from bgeprep.errors import BgeprepError, ConfigError, CorpusError, ShardError, TokenizerError
+from bgeprep.shard import ShardResult, shard
+from bgeprep.shardset import ShardSet, inspect, verify
+
+__all__ = [
+    "Batch",
+    "BatchLoader",
+    "BgeprepError",
+    "CleanConfig",
+    "ConfigError",
+    "CorpusError",
+    "DedupConfig",
+    "PrepConfig",
+    "ReadConfig",
+    "ShardConfig",
+    "ShardError",
+    "ShardResult",
+    "ShardSet",
+    "SourceConfig",
+    "TokenizerError",
+    "__version__",
+    "inspect",
+    "load_config",
+    "open",
+    "shard",
+    "verify",
+]
+
+open = ShardSet.open
+
+if build_profile == "debug":
+    import warnings
+
+    warnings.warn("bgeprep is a debug build and slow; hint: maturin develop --release", stacklevel=2)

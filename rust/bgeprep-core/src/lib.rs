@@ -8,6 +8,7 @@
 //!
 //! Each room below is one stage of that flow, in flow order. Nothing here knows Python.
 
+pub mod config;
 pub mod error;
 pub mod pair;
 pub mod progress;
@@ -15,9 +16,18 @@ pub mod report;
 
 pub mod read;
 
+pub mod clean;
+
+pub mod dedup;
+
+pub mod shuffle;
+
 pub mod shard;
 
-pub mod batch;
+pub mod pipeline;
+
 pub mod tokenize;
+
+pub mod batch;
 
 pub use error::{Error, Result};

@@ -1,7 +1,11 @@
 //! Why rows go: reason names, and counts that must balance (read = kept + dropped).
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
 /// Why a row, a positive or a negative was dropped. The names are part of the manifest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Reason {
     /// Bytes that are no text (NUL bytes) where text was expected.
@@ -103,7 +107,7 @@ impl Reason {
 }
 
 /// Which part of a record a reject line speaks of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum RejectPart {
     /// The whole row.
     Row,
@@ -121,5 +125,69 @@ impl RejectPart {
             Self::Positive => "positive",
             Self::Negative => "negative",
         }
+    }
+}
+
+/// Counts by reason for one source: whole rows, and texts of rows that stayed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Rows read.
+    pub rows_read: u64,
+    #[serde(with = "counts_as_list")]
+    counts: BTreeMap<(RejectPart, Reason), u64>,
+}
+
+/// JSON has no maps with composite keys.
+mod counts_as_list {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Reason, RejectPart};
+
+    type Counts = BTreeMap<(RejectPart, Reason), u64>;
+
+    pub(super) fn serialize<S: Serializer>(counts: &Counts, serializer: S) -> Result<S::Ok, S::Error> {
+        counts.iter().collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Counts, D::Error> {
+        Ok(Vec::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
+impl Tally {
+    /// Counts one reject.
+    pub fn add(&mut self, part: RejectPart, reason: Reason) {
+        *self.counts.entry((part, reason)).or_insert(0) += 1;
+    }
+
+    /// Adds what another thread counted.
+    pub fn merge(&mut self, other: &Self) {
+        self.rows_read += other.rows_read;
+        for (&entry, &count) in &other.counts {
+            *self.counts.entry(entry).or_insert(0) += count;
+        }
+    }
+
+    /// Counts of one part by reason name.
+    pub fn by_name(&self, part: RejectPart) -> BTreeMap<String, u64> {
+        let of_part = self.counts.iter().filter(|((found, _), _)| *found == part);
+        of_part.map(|((_, reason), &count)| (reason.name().to_owned(), count)).collect()
+    }
+
+    /// Rows dropped so far.
+    pub fn rows_dropped(&self) -> u64 {
+        self.rows(|_| true)
+    }
+
+    /// Rows that could not be read.
+    pub fn rows_unreadable(&self) -> u64 {
+        self.rows(Reason::is_unreadable)
+    }
+
+    fn rows(&self, which: impl Fn(Reason) -> bool) -> u64 {
+        let rows = self.counts.iter().filter(|((part, reason), _)| *part == RejectPart::Row && which(*reason));
+        rows.map(|(_, &count)| count).sum()
     }
 }

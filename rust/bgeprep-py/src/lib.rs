@@ -1,4 +1,23 @@
-//! Python bindings.
+//! Python bindings of `bgeprep-core`: thin, without algorithms of their own.
+
+mod config;
+mod enter;
+mod error;
+mod prep;
+
 use pyo3::prelude::*;
+
+/// The native half of `bgeprep`. Private: import from `bgeprep`.
 #[pymodule]
-mod _native {}
+mod _native {
+    #[pymodule_export]
+    use super::prep::{shard, spool, text_key};
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("build_profile", if cfg!(debug_assertions) { "debug" } else { "release" })
+    }
+}

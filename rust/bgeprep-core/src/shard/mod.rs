@@ -1,1 +1,35 @@
-//! What a shard set is.
+//! What a shard set is: Arrow IPC parts that hold text, and a manifest that covers every byte.
+//!
+//! ```text
+//! shards/
+//!   manifest.json              written last; no manifest = no shard set
+//!   <source>/part-00000.arrow  one row a record, the columns of [`format`]
+//!   rejects/<source>.parquet   every dropped row, positive or negative, with its reason
+//! ```
+//!
+//! [`PartWriter`] and [`write_rejects`] make the files, [`Manifest`] binds them together,
+//! [`ShardSet`] maps them and reaches any row in constant time, [`verify()`] finds what is damaged.
+
+pub mod format;
+pub mod manifest;
+pub mod reader;
+pub mod rejects;
+pub mod row;
+pub mod verify;
+pub mod writer;
+
+mod check;
+mod columns;
+mod index;
+mod json;
+mod map;
+mod sink;
+
+pub use format::{Layout, ShardRow};
+pub use manifest::{Block, LengthStats, Lengths, Manifest, PartInfo, Removed, SourceEntry};
+pub use rejects::{RejectRow, write_rejects};
+pub use reader::{ShardSet, SourceRange};
+
+pub use row::{Row, RowIndex};
+
+pub use writer::PartWriter;

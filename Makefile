@@ -1,0 +1,119 @@
+# The vocabulary of this repository: `make help` prints it. CI calls these targets and nothing else.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+# More options for the package installer, e.g. INSTALL_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu".
+INSTALL_FLAGS ?=
+
+BIN := $(abspath $(VENV))/bin
+UV := $(shell command -v uv 2>/dev/null)
+NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
+RUST_SOURCES := $(shell find rust -type f \( -name '*.rs' -o -name Cargo.toml \)) Cargo.toml Cargo.lock
+# One interpreter for every cargo call: with two, pyo3 would be compiled again at each change between them.
+export PYO3_PYTHON := $(BIN)/python
+
+ifdef UV
+PIP_INSTALL := uv pip install --python $(BIN)/python $(INSTALL_FLAGS)
+else
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(INSTALL_FLAGS)
+endif
+
+.PHONY: help
+help: ## print this list
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14
+
+.PHONY: install
+install: $(VENV)/.built ## make .venv with everything in it: all extras, the tested versions, bgeprep built for release
+
+# The virtual environment with all dependencies at their tested versions, and both packages as an editable install.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 10) else f"Python 3.10 or later is needed, {sys.executable} is {sys.version.split()[0]}\nhint: make install PYTHON=python3.12")'
+	command -v cargo >/dev/null || { echo 'cargo is needed to build the Rust part' >&2; echo 'hint: https://rustup.rs' >&2; exit 1; }
+ifdef UV
+	[ -x $(BIN)/python ] || uv venv --seed --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)
+else
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+endif
+	$(PIP_INSTALL) --constraint constraints.txt maturin
+	PATH="$(BIN):$$PATH" $(PIP_INSTALL) --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	touch $@
+
+# The Rust part again where a source is newer; cargo does nothing where nothing changed.
+$(VENV)/.built: $(VENV)/.installed $(RUST_SOURCES)
+	VIRTUAL_ENV="$(abspath $(VENV))" PATH="$(BIN):$$PATH" maturin develop
+	touch $@
+
+.PHONY: build
+build: install ## build the Rust part for release into .venv (what `maturin develop` does)
+
+.PHONY: build-dev
+build-dev: $(VENV)/.installed ## the same without optimisation: quick to compile, slow to run, with overflow checks
+	VIRTUAL_ENV="$(abspath $(VENV))" PATH="$(BIN):$$PATH" maturin develop --profile dev
+	rm -f $(VENV)/.built
+
+.PHONY: test-py-dev
+test-py-dev: build-dev ## Python tests on an unoptimised build, whose overflow checks show what release hides
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test
+test: lint test-rs test-py ## all that has to hold: lint, Rust tests, Python tests
+
+.PHONY: test-rs
+test-rs: $(VENV)/.installed ## Rust tests, by nextest where it is installed
+ifdef NEXTEST
+	cargo nextest run --locked --workspace --exclude bgeprep-py
+	cargo test --locked --workspace --exclude bgeprep-py --doc
+else
+	cargo test --locked --workspace --exclude bgeprep-py
+endif
+
+.PHONY: test-py
+test-py: install ## Python tests; options of pytest in ARGS="-k shard -x"
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: install ## formats, clippy, ruff, mypy, and the stub against the built module
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest bgeprep._native --concise
+
+.PHONY: format
+format: $(VENV)/.installed ## format Rust and Python in place
+	cargo fmt --all
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+.PHONY: demo
+demo: install ## from pairs to a trained, measured, exported model, in ten minutes on two cores
+	PATH="$(BIN):$$PATH" examples/demo/run.sh
+
+.PHONY: bench
+bench: install ## criterion benches, then the peers (each in .venv-peers/<name>); minutes to an hour
+	cargo bench --locked --package bgeprep-bench
+	$(MAKE) bench-peers
+
+.PHONY: bench-peers
+bench-peers: install ## bgeprep shard next to polars, duckdb and HF datasets on one file; options in ARGS="--rows 50000"
+	$(BIN)/python -m benches.peers $(ARGS)
+
+.PHONY: bench-memory
+bench-memory: install ## peak memory of bgeprep shard as the input grows
+	$(BIN)/python -m benches.peers.memory $(ARGS)
+
+.PHONY: constraints
+constraints: ## renew constraints.txt for every supported Python (needs uv)
+	uv pip compile --universal --upgrade --python-version 3.10 --all-extras --no-annotate --no-header --no-emit-package bgeprep pyproject.toml --output-file constraints.txt
+
+.PHONY: clean
+clean: ## remove what was built: .venv, .venv-peers, target, caches (no data, no output)
+	rm -rf $(VENV) .venv-peers target .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -type d -name __pycache__ -prune -exec rm -rf {} +
+	rm -f python/bgeprep/_native*.so

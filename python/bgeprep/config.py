@@ -1,0 +1,222 @@
+"""What a preparation run is told: frozen dataclasses, the one home of defaults.
+
+A config file is TOML with the same names; unknown keys are errors:
+
+```toml
+[clean]
+min_query_chars = 3
+
+[dedup]
+mode = "exact"
+
+[[sources]]
+name = "nq"
+path = "nq/*.jsonl.gz"           # relative to the config file; a file, a folder, a glob or a list of them
+task = "retrieval"
+language = "en"
+instruction = "Represent this sentence for searching relevant passages: "
+columns = { query = "question", pos = ["answer"] }
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from bgeprep.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["CleanConfig", "DedupConfig", "PrepConfig", "ReadConfig", "ShardConfig", "SourceConfig", "load_config"]
+
+Task = Literal["retrieval", "symmetric", "classification"]
+Format = Literal["auto", "jsonl", "json", "csv", "tsv", "parquet", "arrow"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadConfig:
+    """How files are read."""
+
+    max_line_bytes: int = field(default=8 << 20, metadata={"help": "longest line in bytes; a longer one is a reject"})
+    max_bad: float = field(default=0.05, metadata={"help": "largest share of rows that may be unreadable (0 to 1)"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanConfig:
+    """The cleaning rules. A bound of 0 (for shares: above 1) switches its rule off."""
+
+    nfc: bool = field(default=True, metadata={"help": "compose characters to Unicode NFC"})
+    strip_control: bool = field(default=True, metadata={"help": "remove control characters"})
+    collapse_whitespace: bool = field(default=True, metadata={"help": "runs of white space become one space"})
+    newlines: Literal["space", "keep"] = field(default="space", metadata={"help": "line breaks: space or keep"})
+    min_query_chars: int = field(default=2, metadata={"help": "fewest characters of a query"})
+    max_query_chars: int = field(default=16_384, metadata={"help": "most characters of a query; 0 = no bound"})
+    min_passage_chars: int = field(default=2, metadata={"help": "fewest characters of a positive or negative"})
+    max_passage_chars: int = field(default=131_072, metadata={"help": "most characters of a passage; 0 = no bound"})
+    query_equals_positive: bool = field(default=True, metadata={"help": "drop positives that equal their query"})
+    max_repeated_share: float = field(
+        default=0.6, metadata={"help": "largest share of characters that repeat the one before; 2 = no bound"}
+    )
+    max_symbol_share: float = field(
+        default=0.8, metadata={"help": "largest share of characters that are no letters, digits or spaces; 2 = no bound"}
+    )
+    noise_min_chars: int = field(default=10, metadata={"help": "shorter texts are never called noise"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DedupConfig:
+    """How duplicates are treated."""
+
+    mode: Literal["none", "exact"] = field(default="exact", metadata={"help": "none, or exact (query, positive) pairs"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardConfig:
+    """How shards are written."""
+
+    seed: int = field(default=42, metadata={"help": "keys the shuffle"})
+    part_bytes: int = field(default=64 << 20, metadata={"help": "bytes of input text a part should hold"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """One named set of files of one task.
+
+    `columns` maps roles (query, pos, neg, pos_scores, neg_scores, label, score, id, prompt, type) to
+    column names; `labels` maps label values to "positive", "negative" or "drop".
+    """
+
+    name: str
+    path: tuple[str, ...]
+    format: Format = "auto"
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    header: bool | None = None
+    delimiter: str | None = None
+    quoting: bool | None = None
+    task: Task = "retrieval"
+    language: str = ""
+    weight: float | None = None
+    instruction: str = ""
+    priority: int | None = None
+    merge_positives: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepConfig:
+    """Everything that decides the bytes of a shard set, but for the input itself."""
+
+    read: ReadConfig = field(default_factory=ReadConfig)
+    clean: CleanConfig = field(default_factory=CleanConfig)
+    dedup: DedupConfig = field(default_factory=DedupConfig)
+    shard: ShardConfig = field(default_factory=ShardConfig)
+    sources: tuple[SourceConfig, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses values that cannot work, by the name of the setting."""
+        checks = [
+            ("read.max_line_bytes", self.read.max_line_bytes, 1 << 10, 1 << 31),
+            ("read.max_bad", self.read.max_bad, 0.0, 1.0),
+            ("clean.min_query_chars", self.clean.min_query_chars, 0, 1 << 31),
+            ("clean.max_query_chars", self.clean.max_query_chars, 0, 1 << 31),
+            ("clean.min_passage_chars", self.clean.min_passage_chars, 0, 1 << 31),
+            ("clean.max_passage_chars", self.clean.max_passage_chars, 0, 1 << 31),
+            ("clean.max_repeated_share", self.clean.max_repeated_share, 0.0, 100.0),
+            ("clean.max_symbol_share", self.clean.max_symbol_share, 0.0, 100.0),
+            ("clean.noise_min_chars", self.clean.noise_min_chars, 0, 1 << 31),
+            ("shard.seed", self.shard.seed, 0, (1 << 64) - 1),
+            ("shard.part_bytes", self.shard.part_bytes, 1 << 10, 1 << 40),
+        ]
+        for key, value, least, most in checks:
+            if not least <= value <= most:
+                raise ConfigError(f"{key}: expected {least} to {most}, found {value}")
+
+
+Config = TypeVar("Config")
+
+
+def load_config(path: str | Path) -> PrepConfig:
+    """Reads a TOML config file; source paths become relative to the file's folder.
+
+    Raises:
+        ConfigError: not TOML, an unknown key, or a value of the wrong type.
+        OSError: the file cannot be read.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        try:
+            raw = tomllib.load(file)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: expected TOML, found: {error}") from None
+    try:
+        config = from_dict(PrepConfig, raw)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    sources = [
+        dataclasses.replace(source, path=tuple(str(path.parent / one) for one in source.path))
+        for source in config.sources
+    ]
+    return dataclasses.replace(config, sources=tuple(sources))
+
+
+def from_dict(kind: type[Config], raw: dict[str, Any], where: str = "") -> Config:
+    """Builds a config dataclass from plain data; strict about names and types.
+
+    Raises:
+        ConfigError: an unknown or missing key, or a value of the wrong type.
+    """
+    hints = typing.get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            hint = f"; hint: did you mean {where}{near[0]}" if near else f"; known keys: {', '.join(hints)}"
+            raise ConfigError(f"{where}{key}: unknown key{hint}")
+        values[key] = convert(value, hints[key], f"{where}{key}")
+    required = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]  # type: ignore[arg-type]
+    for name in required:
+        if name not in values:
+            raise ConfigError(f"{where}{name}: missing key")
+    return kind(**values)
+
+
+def convert(value: Any, hint: Any, where: str) -> Any:
+    """Checks a plain value against a type hint and returns it in the hint's form.
+
+    Raises:
+        ConfigError: the value does not fit.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, dict):
+            return from_dict(typing.cast("type[Any]", hint), value, f"{where}.")
+    elif origin is Literal:
+        if value in arguments:
+            return value
+        raise ConfigError(f"{where}: expected one of {', '.join(map(str, arguments))}, found {value!r}")
+    elif origin in (types.UnionType, typing.Union):
+        inner = [one for one in arguments if one is not type(None)]
+        return None if value is None else convert(value, inner[0], where)
+    elif origin is tuple:
+        items = [value] if isinstance(value, (str, dict)) else value
+        if isinstance(items, (list, tuple)):
+            return tuple(convert(item, arguments[0], f"{where}[{i}]") for i, item in enumerate(items))
+    elif origin is dict:
+        if isinstance(value, dict):
+            return {str(key): convert(item, arguments[1], f"{where}.{key}") for key, item in value.items()}
+    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    wanted = getattr(hint, "__name__", str(hint))
+    raise ConfigError(f"{where}: expected {wanted}, found {value!r}")

@@ -1,0 +1,269 @@
+"""Pairs → shard set: the preparation run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bgeprep import _native
+from bgeprep.config import PrepConfig, SourceConfig, from_dict, load_config
+from bgeprep.errors import ConfigError, CorpusError, ShardError
+from bgeprep.inputs import InputFile, Source, find_sources
+
+__all__ = ["RunOptions", "ShardResult", "parse_bytes", "shard"]
+
+Report = Callable[[str, int, int, int, int, int, int, int], None]
+Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, Any]
+
+_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What changes how a run goes, but no byte of what it writes."""
+
+    threads: int
+    memory: int
+    out: Path
+    work: Path
+    fingerprint: str
+    overwrite: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardResult:
+    """What a run did.
+
+    Attributes:
+        path: folder of the shard set.
+        hash: identifies the set.
+        rows_read: rows read from the input.
+        rows_kept: rows in the set.
+        up_to_date: nothing was done, the set was already there for this input and config.
+        resumed: an earlier run that was killed was gone on with.
+        discarded: work files of another input or config were thrown away.
+        empty_files: input files without a single record.
+        skipped_files: files of the input folder that hold no data by their name.
+        sources: names of the sources found.
+    """
+
+    path: Path
+    hash: str
+    rows_read: int
+    rows_kept: int
+    up_to_date: bool = False
+    resumed: bool = False
+    discarded: bool = False
+    empty_files: tuple[str, ...] = ()
+    skipped_files: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+
+def parse_bytes(text: str | int) -> int:
+    """`"2GiB"`, `"500MB"`, `"64k"` or a plain number → bytes.
+
+    Raises:
+        ConfigError: no such size.
+    """
+    if isinstance(text, int):
+        return text
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    if not found or (found[3] and not found[2]):
+        raise ConfigError(f"memory: expected a size such as 512MiB or 2GB, found {text!r}")
+    unit = _BINARY[found[2]] if found[3] else _UNITS[found[2]]
+    return int(float(found[1]) * unit)
+
+
+def shard(
+    inputs: Inputs = (),
+    out: str | os.PathLike[str] = "shards",
+    *,
+    config: PrepConfig | str | os.PathLike[str] | None = None,
+    source_overrides: Mapping[str, Any] | None = None,
+    threads: int | None = None,
+    memory: str | int = "256MiB",
+    tmp: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    report: Report | None = None,
+) -> ShardResult:
+    """Reads pairs, cleans and deduplicates them, and writes a shuffled shard set.
+
+    The same input and config give the same bytes for any `threads` and `memory`; the same call
+    after a killed run goes on where that stopped.
+
+    Args:
+        inputs: a file, folder or glob, or a list of them; or a mapping of source names to Arrow
+            streams (anything with `__arrow_c_stream__`, a polars DataFrame or LazyFrame).
+        out: folder of the shard set.
+        config: a `PrepConfig`, or the path of a TOML file.
+        source_overrides: settings of every source, by the names of `SourceConfig`, above the config.
+        threads: worker threads, all cores by default.
+        memory: bytes the run may hold, as a number or such as `"2GiB"`; at least 64 MiB.
+        tmp: folder for work files, `<out>/.work` by default.
+        overwrite: replace a complete set in `out` that other input or another config made.
+        report: called about ten times a second with (stage, input bytes done, input bytes in all,
+            rows read, rows kept, rows dropped, parts done, parts in all).
+
+    Raises:
+        ConfigError: a setting that cannot work.
+        CorpusError: input that cannot be used at all, or too many unreadable rows.
+        ShardError: `out` holds another complete set, or another run is writing there.
+        OSError: the operating system refused (no space, no permission, a vanished file).
+    """
+    settings = config if isinstance(config, PrepConfig) else load_config(config) if config else PrepConfig()
+    threads = threads if threads is not None else len(os.sched_getaffinity(0))
+    if threads < 1:
+        raise ConfigError(f"threads: expected at least 1, found {threads}")
+    out = Path(out)
+    streams = inputs if isinstance(inputs, Mapping) else {}
+    paths: list[str | os.PathLike[str]] = []
+    if not isinstance(inputs, Mapping):
+        paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+    if not (streams or paths or settings.sources):
+        raise ConfigError("in: no input given; hint: --in FOLDER, or sources in a config file")
+    sources = find_sources(paths, settings.sources)
+    spool = out / ".work-streams"
+    try:
+        sources += _spool_streams(streams, spool, len(sources))
+        sources = [_override(source, source_overrides or {}) for source in sources]
+        return _run(settings, sources, out, threads, parse_bytes(memory), tmp, overwrite, report)
+    finally:
+        if streams:
+            shutil.rmtree(spool, ignore_errors=True)
+
+
+def _override(source: Source, overrides: Mapping[str, Any]) -> Source:
+    merged = {**dataclasses.asdict(source.config), **overrides}
+    return dataclasses.replace(source, config=from_dict(SourceConfig, merged, "sources."))
+
+
+def _run(
+    settings: PrepConfig,
+    sources: list[Source],
+    out: Path,
+    threads: int,
+    memory: int,
+    tmp: str | os.PathLike[str] | None,
+    overwrite: bool,
+    report: Report | None,
+) -> ShardResult:
+    resolved = json.dumps(_resolved(settings, sources), sort_keys=True, ensure_ascii=False)
+    fingerprint = _fingerprint(resolved, sources)
+    names = tuple(source.config.name for source in sources)
+    skipped = tuple(name for source in sources for name in source.skipped)
+    found = _complete_set(out, fingerprint, overwrite)
+    if found:
+        return dataclasses.replace(found, sources=names, skipped_files=skipped)
+    work = Path(tmp) / f"bgeprep-{fingerprint[:16]}" if tmp else out / ".work"
+    options = RunOptions(
+        threads=threads, memory=memory, out=out, work=work, fingerprint=fingerprint, overwrite=overwrite
+    )
+    started = time.time()
+    out.mkdir(parents=True, exist_ok=True)
+    digest, read, kept, empty, resumed, discarded = _native.shard(settings, sources, resolved, options, report)
+    log = {
+        "fingerprint": fingerprint,
+        "hash": digest,
+        "rows_read": read,
+        "rows_kept": kept,
+        "threads": threads,
+        "memory": memory,
+        "inputs": sorted({str(file.path) for source in sources for file in source.files})[:1000],
+        "started": started,
+        "seconds": round(time.time() - started, 3),
+    }
+    (out / "run.json").write_text(json.dumps(log, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return ShardResult(
+        path=out,
+        hash=digest,
+        rows_read=read,
+        rows_kept=kept,
+        resumed=resumed,
+        discarded=discarded,
+        empty_files=tuple(empty),
+        skipped_files=skipped,
+        sources=names,
+    )
+
+
+def _complete_set(out: Path, fingerprint: str, overwrite: bool) -> ShardResult | None:
+    """The set in `out` if this very run made it; an error if another did and must not go."""
+    if out.exists() and not out.is_dir():
+        raise ShardError(f"{out}: expected a folder, found a file; hint: choose another --out", str(out))
+    if not (out / "manifest.json").exists():
+        return None
+    try:
+        log = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        log = {}
+    if isinstance(log, dict) and log.get("fingerprint") == fingerprint:
+        return ShardResult(
+            path=out, hash=log["hash"], rows_read=log["rows_read"], rows_kept=log["rows_kept"], up_to_date=True
+        )
+    if overwrite:
+        return None
+    raise ShardError(
+        f"{out}: already holds a shard set, made from other input or another config; "
+        "hint: choose another --out, or give --overwrite",
+        str(out),
+    )
+
+
+def _resolved(settings: PrepConfig, sources: list[Source]) -> dict[str, Any]:
+    """The config as it decides bytes: sources by name and origin, no absolute path."""
+    plain = dataclasses.asdict(settings)
+    plain["sources"] = []
+    for source in sources:
+        entry = dataclasses.asdict(source.config)
+        del entry["path"]
+        entry["priority"] = source.priority
+        plain["sources"].append(entry)
+    return plain
+
+
+def _fingerprint(resolved: str, sources: list[Source]) -> str:
+    digest = hashlib.sha256(resolved.encode())
+    digest.update(_native.__version__.encode())
+    for source in sources:
+        for file in source.files:
+            digest.update(f"\0{source.config.name}\0{file.origin}\0{file.bytes}\0{file.modified}".encode())
+    return digest.hexdigest()
+
+
+def _spool_streams(streams: Mapping[str, Any], folder: Path, first_priority: int) -> list[Source]:
+    """Writes Arrow streams to files, so that they can be read like any other input."""
+    sources = []
+    for number, (name, stream) in enumerate(streams.items()):
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"stream-{number:05d}"
+        _native.spool(_record_batches(name, stream), path)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else None
+            content = digest.hexdigest() if digest else hashlib.sha256(file.read()).hexdigest()
+        # The content stands in for the time of change: the same stream again is up to date.
+        modified = int(content[:15], 16)
+        file_entry = InputFile(path=path, origin=name, bytes=path.stat().st_size, modified=modified)
+        config = SourceConfig(name=name, path=(name,), format="arrow")
+        sources.append(Source(config, (file_entry,), first_priority + number))
+    return sources
+
+
+def _record_batches(name: str, stream: Any) -> Any:
+    """Anything that can give Arrow → an object with `__arrow_c_stream__` that streams."""
+    if hasattr(stream, "collect_batches"):
+        return stream.collect_batches(maintain_order=True)
+    if hasattr(stream, "__arrow_c_stream__"):
+        return stream
+    raise CorpusError(
+        f"source {name}: expected an Arrow stream or a polars frame, found {type(stream).__name__}", name
+    )

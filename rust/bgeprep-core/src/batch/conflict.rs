@@ -1,0 +1,256 @@
+//! The batch rules, as one table of the keys that are in the batch.
+//!
+//! With in-batch negatives every document of the batch is a negative of every other row, so:
+//!
+//! 1. no two rows have the same query key;
+//! 2. no document carries a key of another row's known positives;
+//! 3. no document carries the key of another row's query;
+//! 4. `symmetric` sources only, where a query is a document too: no query carries a key of another
+//!    row's known positives.
+//!
+//! `classification` sources train without in-batch negatives: rule 1 alone holds. Rows enter by
+//! their query and their chosen positive; hard negatives are chosen when the rows are settled,
+//! around everything that is in the batch by then, so that a negative never makes a row wait.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::permute::Stream;
+use super::rows::RowKeys;
+use crate::pair::Task;
+
+/// Some row's query.
+const QUERY: u8 = 1;
+/// Some row's chosen positive.
+const DOCUMENT: u8 = 2;
+/// Some row's known positive, chosen or not.
+const KNOWN: u8 = 4;
+/// Some row's chosen negative.
+const NEGATIVE: u8 = 8;
+
+/// Which rules hold for a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rules {
+    documents: bool,
+    symmetric: bool,
+}
+
+impl Rules {
+    pub(crate) fn of(task: Task) -> Self {
+        Self { documents: task != Task::Classification, symmetric: task == Task::Symmetric }
+    }
+}
+
+/// Keys are hashes already; one multiplication spreads planted ones too.
+#[derive(Default)]
+pub(crate) struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        let spread = (self.0 ^ key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = spread ^ (spread >> 32);
+    }
+}
+
+/// A map by key that costs one multiplication to hash.
+pub(crate) type KeyMap<V> = HashMap<u64, V, BuildHasherDefault<KeyHasher>>;
+
+/// How many of the negatives asked for met a rule.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct NegativeCounts {
+    pub(crate) swapped: u64,
+    pub(crate) left_out: u64,
+}
+
+/// The keys of the batch being filled, each with the roles it plays there.
+#[derive(Debug, Default)]
+pub(crate) struct KeyTable {
+    roles: KeyMap<u8>,
+    order: Vec<u32>,
+    repeated: Vec<u32>,
+}
+
+impl KeyTable {
+    pub(crate) fn clear(&mut self) {
+        self.roles.clear();
+    }
+
+    fn plays(&self, key: u64, roles: u8) -> bool {
+        self.roles.get(&key).is_some_and(|found| found & roles != 0)
+    }
+
+    fn add(&mut self, key: u64, roles: u8) {
+        *self.roles.entry(key).or_insert(0) |= roles;
+    }
+
+    /// Takes a row in, or names the key that keeps it out.
+    pub(crate) fn admit(&mut self, rules: Rules, row: &RowKeys<'_>, positive: u64) -> Option<u64> {
+        let blocked = self.blocking(rules, row, positive);
+        if blocked.is_none() {
+            self.add(row.query, QUERY);
+            if rules.documents {
+                for key in row.pos.iter().chain(row.also_pos) {
+                    self.add(*key, KNOWN);
+                }
+                self.add(positive, DOCUMENT | KNOWN);
+            }
+        }
+        blocked
+    }
+
+    fn blocking(&self, rules: Rules, row: &RowKeys<'_>, positive: u64) -> Option<u64> {
+        let (query_meets, known_meets) = match (rules.documents, rules.symmetric) {
+            (false, _) => (QUERY, 0),
+            (true, false) => (QUERY | DOCUMENT, DOCUMENT),
+            (true, true) => (QUERY | DOCUMENT | KNOWN, DOCUMENT | QUERY),
+        };
+        if self.plays(row.query, query_meets) {
+            return Some(row.query);
+        }
+        if !rules.documents {
+            return None;
+        }
+        if self.plays(positive, KNOWN | QUERY) {
+            return Some(positive);
+        }
+        row.pos.iter().chain(row.also_pos).copied().find(|key| self.plays(*key, known_meets))
+    }
+
+    /// Chooses up to `wanted` negatives of a row already admitted and appends their places in its
+    /// list to `chosen`. Candidates come in the order of the stream, or of the list where there is
+    /// none; one that would be a false negative anywhere in the batch is passed over, one that
+    /// another row brought already is taken only when nothing else is left.
+    pub(crate) fn choose_negatives(
+        &mut self,
+        rules: Rules,
+        row: &RowKeys<'_>,
+        wanted: usize,
+        sampled: Option<Stream>,
+        chosen: &mut Vec<u32>,
+    ) -> NegativeCounts {
+        let wanted = wanted.min(row.neg.len());
+        let start = chosen.len();
+        let mut order = std::mem::take(&mut self.order);
+        let mut repeated = std::mem::take(&mut self.repeated);
+        order.clear();
+        repeated.clear();
+        order.extend(0..row.neg.len() as u32);
+        let mut stream = sampled;
+        let mut passed_over = 0;
+        for place in 0..order.len() {
+            if chosen.len() - start == wanted {
+                break;
+            }
+            if let Some(stream) = &mut stream {
+                let other = place + stream.below((order.len() - place) as u64) as usize;
+                order.swap(place, other);
+            }
+            let candidate = order[place];
+            let key = row.neg[candidate as usize];
+            let false_negative =
+                key == row.query || row.knows(key) || (rules.documents && self.plays(key, KNOWN | QUERY));
+            if false_negative {
+                passed_over += 1;
+            } else if chosen[start..].iter().any(|earlier| row.neg[*earlier as usize] == key) {
+                // The list holds one text twice: its second copy is no second negative.
+            } else if self.plays(key, NEGATIVE) {
+                repeated.push(candidate);
+            } else {
+                chosen.push(candidate);
+            }
+        }
+        for candidate in &repeated {
+            if chosen.len() - start == wanted {
+                break;
+            }
+            let key = row.neg[*candidate as usize];
+            if !chosen[start..].iter().any(|earlier| row.neg[*earlier as usize] == key) {
+                chosen.push(*candidate);
+            }
+        }
+        for candidate in &chosen[start..] {
+            self.add(row.neg[*candidate as usize], NEGATIVE);
+        }
+        self.order = order;
+        self.repeated = repeated;
+        let left_out = passed_over.min(wanted - (chosen.len() - start)) as u64;
+        NegativeCounts { swapped: passed_over as u64 - left_out, left_out }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row<'a>(query: u64, pos: &'a [u64], neg: &'a [u64], also_pos: &'a [u64]) -> RowKeys<'a> {
+        RowKeys { query, pos, neg, also_pos }
+    }
+
+    fn with_first(task: Task) -> (KeyTable, Rules) {
+        let (mut table, rules) = (KeyTable::default(), Rules::of(task));
+        assert_eq!(table.admit(rules, &row(1, &[10, 11], &[], &[12]), 10), None);
+        (table, rules)
+    }
+
+    #[test]
+    fn each_rule_names_the_key_that_keeps_a_row_out() {
+        for (task, second, blocked) in [
+            (Task::Retrieval, row(1, &[20], &[], &[]), Some(1)),
+            (Task::Retrieval, row(2, &[10], &[], &[]), Some(10)),
+            (Task::Retrieval, row(2, &[11], &[], &[]), Some(11)),
+            (Task::Retrieval, row(2, &[12], &[], &[]), Some(12)),
+            (Task::Retrieval, row(2, &[20, 10], &[], &[]), Some(10)),
+            (Task::Retrieval, row(2, &[20], &[], &[10]), Some(10)),
+            (Task::Retrieval, row(2, &[20], &[], &[11, 12]), None),
+            (Task::Retrieval, row(2, &[1], &[], &[]), Some(1)),
+            (Task::Retrieval, row(10, &[20], &[], &[]), Some(10)),
+            (Task::Retrieval, row(11, &[20], &[], &[]), None),
+            (Task::Symmetric, row(11, &[20], &[], &[]), Some(11)),
+            (Task::Symmetric, row(2, &[20], &[], &[1]), Some(1)),
+            (Task::Classification, row(2, &[10], &[], &[]), None),
+            (Task::Classification, row(1, &[20], &[], &[]), Some(1)),
+        ] {
+            let (mut table, rules) = with_first(task);
+            assert_eq!(table.admit(rules, &second, second.pos[0]), blocked, "{task:?} {second:?}");
+        }
+    }
+
+    #[test]
+    fn a_colliding_negative_is_swapped_and_else_left_out() {
+        let (mut table, rules) = with_first(Task::Retrieval);
+        let second = row(2, &[20], &[12, 30, 1, 31], &[]);
+        assert_eq!(table.admit(rules, &second, 20), None);
+        let mut chosen = Vec::new();
+        let counts = table.choose_negatives(rules, &second, 2, None, &mut chosen);
+        assert_eq!((chosen, counts), (vec![1, 3], NegativeCounts { swapped: 2, left_out: 0 }));
+        let mut chosen = Vec::new();
+        let counts = table.choose_negatives(rules, &second, 4, None, &mut chosen);
+        assert_eq!((chosen, counts), (vec![1, 3], NegativeCounts { swapped: 0, left_out: 2 }));
+    }
+
+    #[test]
+    fn a_negative_that_another_row_brought_is_taken_last() {
+        let (mut table, rules) = with_first(Task::Retrieval);
+        let (second, third) = (row(2, &[20], &[30], &[]), row(3, &[21], &[30, 30, 31], &[]));
+        for row in [&second, &third] {
+            assert_eq!(table.admit(rules, row, row.pos[0]), None);
+        }
+        table.choose_negatives(rules, &second, 1, None, &mut Vec::new());
+        for (wanted, expected) in [(1, vec![2]), (3, vec![2, 0])] {
+            let (mut table, mut chosen) = (KeyTable::default(), Vec::new());
+            table.choose_negatives(rules, &second, 1, None, &mut Vec::new());
+            table.choose_negatives(rules, &third, wanted, None, &mut chosen);
+            assert_eq!(chosen, expected);
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Threads that plan and tokenise ahead of the trainer.
+//!
+//! All workers are alike. Whoever is free takes the oldest piece of rows nobody has taken; where
+//! there is none and the queue is not full, it plans the next batch. So the batch the trainer waits
+//! for is always worked on by every thread, and planning happens beside tokenising.
+//!
+//! State travels with each batch: what is queued ahead changes nothing about where a run resumes.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::collate::{CollateOptions, Collator, RowArrays};
+use super::options::PlanOptions;
+use super::plan::{GlobalBatch, Planner, SourceReport, report_of};
+use super::rows::PlanRows;
+use super::set_rows::SetRows;
+use super::slices::rank_slice;
+use super::state::{PlanState, Unplaced};
+use super::work::{Job, Popped, Queue, Task};
+use crate::shard::ShardSet;
+use crate::tokenize::TextEncoder;
+use crate::{Error, Result};
+
+/// How a loader works; none of it changes a global batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoaderOptions {
+    /// This rank.
+    pub rank: u32,
+    /// Number of ranks.
+    pub world_size: u32,
+    /// Batches to have ready or in work, at least 1.
+    pub prefetch: usize,
+    /// Threads, at least 1.
+    pub threads: usize,
+}
+
+/// This rank's part of a global batch.
+#[derive(Debug, Clone)]
+pub struct RankBatch {
+    /// Counts over the run from 0.
+    pub step: u64,
+    /// Counts from 0.
+    pub epoch: u64,
+    /// The source of all rows, `None` where the batch mixes sources.
+    pub source: Option<u32>,
+    /// Rows of the global batch.
+    pub global_rows: u64,
+    /// This rank's rows, longest first.
+    pub arrays: RowArrays,
+    /// Where to resume behind this batch.
+    pub state: Arc<PlanState>,
+    unplaced: Vec<Unplaced>,
+}
+
+/// What [`Loader::next`] found.
+#[derive(Debug)]
+pub enum Next {
+    /// The next batch.
+    Batch(Box<RankBatch>),
+    /// The run is over.
+    End,
+    /// Nothing within the time given; ask again.
+    NotYet,
+}
+
+/// Reads global batches off a plan and gives one rank its rows as arrays.
+pub struct Loader {
+    rows: Arc<SetRows>,
+    plan: PlanOptions,
+    options: LoaderOptions,
+    collator: Arc<Collator>,
+    state: Arc<PlanState>,
+    unplaced: Vec<Unplaced>,
+    ended: bool,
+    crew: Option<Crew>,
+}
+
+/// The threads of a loader, in the process that started them.
+struct Crew {
+    process: u32,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    queue: Queue<Piece>,
+    planner: Mutex<Planner<SetRows>>,
+    collator: Arc<Collator>,
+    rank: u32,
+    world_size: u32,
+}
+
+/// A batch as the workers see it.
+struct Piece {
+    batch: GlobalBatch,
+    places: Vec<usize>,
+    state: Arc<PlanState>,
+}
+
+/// Rows that a worker tokenises at a time: enough to make the lock around the queue cheap, few
+/// enough to spread one batch over all threads.
+const ROWS_A_TASK: usize = 64;
+
+impl Loader {
+    /// A loader at the start of a run. No thread runs before the first [`Loader::next`].
+    pub fn new(
+        set: Arc<ShardSet>,
+        encoder: Arc<TextEncoder>,
+        plan: PlanOptions,
+        collate: &CollateOptions,
+        options: LoaderOptions,
+    ) -> Result<Self> {
+        if options.world_size == 0 || options.rank >= options.world_size {
+            let message = format!("expected a rank below world_size {}, found {}", options.world_size, options.rank);
+            return Err(Error::config("batch.rank", message));
+        }
+        for (key, count) in [("prefetch", options.prefetch), ("threads", options.threads)] {
+            if count == 0 {
+                return Err(Error::config(format!("batch.{key}"), "expected at least 1, found 0"));
+            }
+        }
+        let rows = Arc::new(SetRows::new(set)?);
+        let collator = Arc::new(Collator::new(Arc::clone(&rows), encoder, collate)?);
+        let mut state = Planner::new(Arc::clone(&rows), &plan)?.state();
+        state.world_size = options.world_size;
+        let state = Arc::new(state);
+        Ok(Self { rows, plan, options, collator, state, unplaced: Vec::new(), ended: false, crew: None })
+    }
+
+    /// The set's rows.
+    pub fn rows(&self) -> &Arc<SetRows> {
+        &self.rows
+    }
+
+    /// A planner of the same run, from its start.
+    pub fn planner(&self) -> Result<Planner<SetRows>> {
+        Planner::new(Arc::clone(&self.rows), &self.plan)
+    }
+
+    /// The state behind the batch yielded last.
+    pub fn state(&self) -> &Arc<PlanState> {
+        &self.state
+    }
+
+    /// Goes to another place of the run; batches prepared ahead are given up.
+    pub fn restore(&mut self, state: PlanState) -> Result<()> {
+        self.planner()?.restore(&state)?;
+        self.close();
+        self.state = Arc::new(state);
+        self.unplaced.clear();
+        self.ended = false;
+        Ok(())
+    }
+
+    /// What became of the rows of each source up to the batch yielded last.
+    pub fn report(&self) -> Vec<SourceReport> {
+        report_of(&self.state)
+    }
+
+    /// Rows given up since this loader started or was restored.
+    pub fn unplaced(&self) -> &[Unplaced] {
+        &self.unplaced
+    }
+
+    /// The next batch, waiting for it no longer than `patience`. After an error the loader stands
+    /// where it stood before.
+    pub fn next(&mut self, patience: Duration) -> Result<Next> {
+        if self.ended {
+            return Ok(Next::End);
+        }
+        let queue = &self.crew()?.queue;
+        match queue.pop(patience) {
+            None => Ok(Next::NotYet),
+            Some(Popped::Job(piece, arrays)) => {
+                let Piece { batch, places: _, state } = piece;
+                let batch = RankBatch {
+                    step: batch.step,
+                    epoch: batch.epoch,
+                    source: batch.source,
+                    global_rows: batch.chosen.rows.len() as u64,
+                    arrays: RowArrays::concat(arrays),
+                    state,
+                    unplaced: batch.unplaced,
+                };
+                self.state = Arc::clone(&batch.state);
+                self.unplaced.extend_from_slice(&batch.unplaced);
+                Ok(Next::Batch(Box::new(batch)))
+            }
+            Some(Popped::End) => {
+                self.finish();
+                Ok(Next::End)
+            }
+            Some(Popped::Failed(error)) => {
+                self.close();
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes over what the planner did behind the last batch: rows it could not place any more.
+    fn finish(&mut self) {
+        if let Some(crew) = &self.crew {
+            let mut planner = lock(&crew.shared.planner);
+            let mut state = planner.state();
+            state.world_size = self.options.world_size;
+            self.unplaced.extend(planner.take_unplaced());
+            self.state = Arc::new(state);
+        }
+        self.ended = true;
+        self.close();
+    }
+
+    /// The threads, started where there are none in this process: after a fork the child finds the
+    /// parent's, which do not run here.
+    fn crew(&mut self) -> Result<Arc<Shared>> {
+        if self.crew.as_ref().is_some_and(|crew| crew.process != std::process::id()) {
+            self.close();
+        }
+        if self.crew.is_none() {
+            let mut planner = self.planner()?;
+            planner.restore(&self.state)?;
+            let shared = Arc::new(Shared {
+                queue: Queue::new(self.options.prefetch),
+                planner: Mutex::new(planner),
+                collator: Arc::clone(&self.collator),
+                rank: self.options.rank,
+                world_size: self.options.world_size,
+            });
+            let mut crew = Crew { process: std::process::id(), shared, threads: Vec::new() };
+            for number in 0..self.options.threads {
+                let shared = Arc::clone(&crew.shared);
+                let thread = std::thread::Builder::new().name(format!("bgeprep-{number}"));
+                match thread.spawn(move || shared.work()) {
+                    Ok(thread) => crew.threads.push(thread),
+                    Err(error) => {
+                        crew.dismiss();
+                        return Err(Error::io("thread", "start")(error));
+                    }
+                }
+            }
+            self.crew = Some(crew);
+        }
+        match &self.crew {
+            Some(crew) => Ok(Arc::clone(&crew.shared)),
+            None => Err(Error::Internal("a loader without threads".into())),
+        }
+    }
+
+    /// Stops and joins the threads. The loader can go on: the next batch starts them again.
+    pub fn close(&mut self) {
+        if let Some(crew) = self.crew.take() {
+            crew.dismiss();
+        }
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Crew {
+    fn dismiss(self) {
+        if self.process != std::process::id() {
+            // A fork copied the handles but not the threads, and perhaps a lock that a thread held:
+            // nothing here may be waited for or freed.
+            std::mem::forget(self);
+            return;
+        }
+        self.shared.queue.stop();
+        for thread in self.threads {
+            // A worker catches its panics and hands them on as errors, so joining cannot fail.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn work(&self) {
+        while let Some(task) = self.queue.take_task() {
+            match task {
+                Task::Plan => self.queue.planned(caught(|| self.plan())),
+                Task::Rows(piece, range) => {
+                    let arrays = caught(|| {
+                        let piece = piece.piece();
+                        self.collator.collate(&piece.batch.chosen, &piece.places[range.clone()])
+                    });
+                    self.queue.done(piece, range.start / ROWS_A_TASK, arrays);
+                }
+            }
+        }
+    }
+
+    fn plan(&self) -> Result<Option<Job<Piece>>> {
+        let mut planner = lock(&self.planner);
+        let Some(batch) = planner.next_batch()? else { return Ok(None) };
+        let mut state = planner.state();
+        state.world_size = self.world_size;
+        let rows = Arc::clone(planner.rows());
+        drop(planner);
+        let places = if self.world_size == 1 && batch.chosen.rows.len() <= 1 {
+            (0..batch.chosen.rows.len()).collect()
+        } else {
+            let chosen = &batch.chosen;
+            let lengths = (0..chosen.rows.len())
+                .map(|place| rows.bytes(chosen.rows[place], chosen.positives[place], chosen.negatives_of(place)))
+                .collect::<Result<Vec<u64>>>()?;
+            rank_slice(&lengths, &chosen.rows, self.rank, self.world_size)
+        };
+        let count = places.len();
+        Ok(Some(Job::new(Piece { batch, places, state: Arc::new(state) }, count, ROWS_A_TASK)))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Turns a panic into an error, so that the consumer hears of it instead of waiting for ever.
+fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(Error::Internal(format!("a loader thread panicked: {text}")))
+    })
+}

@@ -1,0 +1,68 @@
+//! The shard set as rows to plan over.
+
+use std::sync::Arc;
+
+use super::rows::{PlanRows, PlanSource, RowKeys};
+use crate::pair::Task;
+use crate::shard::ShardSet;
+use crate::{Error, Result};
+
+/// A shard set as the plan sees it.
+pub struct SetRows {
+    set: Arc<ShardSet>,
+    sources: Vec<PlanSource>,
+}
+
+impl SetRows {
+    /// Reads the sources out of the manifest.
+    pub fn new(set: Arc<ShardSet>) -> Result<Self> {
+        let entries = set.manifest().sources.iter().zip(set.sources());
+        let sources = entries.map(|(entry, range)| {
+            let task = Task::from_name(&entry.task).ok_or_else(|| {
+                let names = Task::ALL.map(Task::name).join(", ");
+                let message = format!("source {:?}: expected a task of {names}, found {:?}", entry.name, entry.task);
+                Error::shard(set.folder(), message)
+            })?;
+            let (name, weight) = (entry.name.clone(), entry.weight);
+            Ok(PlanSource { name, task, weight, first: range.first, rows: range.rows })
+        });
+        let sources = sources.collect::<Result<_>>()?;
+        Ok(Self { set, sources })
+    }
+
+    /// Name and task of a source.
+    pub fn describe(&self, source: u32) -> Option<(String, &'static str)> {
+        self.sources.get(source as usize).map(|source| (source.name.clone(), source.task.name()))
+    }
+
+    /// The set.
+    pub fn set(&self) -> &Arc<ShardSet> {
+        &self.set
+    }
+}
+
+impl PlanRows for SetRows {
+    fn sources(&self) -> &[PlanSource] {
+        &self.sources
+    }
+
+    fn set_hash(&self) -> &str {
+        &self.set.manifest().hash
+    }
+
+    fn keys(&self, row: u64) -> Result<RowKeys<'_>> {
+        let row = self.set.index(row)?;
+        Ok(RowKeys {
+            query: row.query_key(),
+            pos: row.pos_keys(),
+            neg: row.neg_keys(),
+            also_pos: row.also_pos_keys(),
+        })
+    }
+
+    fn bytes(&self, row: u64, positive: u32, negatives: &[u32]) -> Result<u64> {
+        let row = self.set.index(row)?;
+        let negatives: usize = negatives.iter().map(|place| row.neg_bytes(*place as usize)).sum();
+        Ok((row.query_bytes() + row.pos_bytes(positive as usize) + negatives) as u64)
+    }
+}

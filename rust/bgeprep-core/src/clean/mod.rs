@@ -1,0 +1,269 @@
+//! Raw pairs → clean pairs. Every rule has a reason name and can be set or switched off.
+
+pub mod quality;
+pub mod text;
+
+use std::borrow::Cow;
+
+use crate::pair::{RawPair, Task};
+use crate::report::{Reason, RejectPart};
+use text::{Identity, TextForm};
+
+/// The rules of cleaning; 0 (or a share above 1) switches a bound off.
+#[derive(Debug, Clone, Copy)]
+pub struct CleanRules {
+    /// How texts are stored.
+    pub form: TextForm,
+    /// Fewest characters of a query.
+    pub min_query_chars: usize,
+    /// Most characters of a query, 0 for no bound.
+    pub max_query_chars: usize,
+    /// Fewest characters of a positive or negative.
+    pub min_passage_chars: usize,
+    /// Most characters of a positive or negative, 0 for no bound.
+    pub max_passage_chars: usize,
+    /// Drop positives that equal their query.
+    pub query_equals_positive: bool,
+    /// Largest share of characters that repeat the one before; above 1 for no bound.
+    pub max_repeated_share: f32,
+    /// Largest share of symbols; above 1 for no bound.
+    pub max_symbol_share: f32,
+    /// Texts shorter than this are never called noise.
+    pub noise_min_chars: usize,
+}
+
+/// A text that passed, with what it is compared by and its length in characters.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CleanText {
+    /// The stored form.
+    pub text: String,
+    /// What it is compared by.
+    pub identity: Identity,
+    /// Teacher score or grade, NaN for none.
+    pub score: f32,
+}
+
+/// One pair that passed. Buffers are reused from record to record.
+#[derive(Debug, Default)]
+pub struct CleanPair {
+    /// The query.
+    pub query: CleanText,
+    /// Positives; empty only for a labelled negative.
+    pub pos: Vec<CleanText>,
+    /// Negatives.
+    pub neg: Vec<CleanText>,
+    /// The record's own id.
+    pub id: String,
+    /// Instruction of this row, empty for the source's.
+    pub prompt: String,
+    /// The task the row itself names.
+    pub task: Option<Task>,
+    /// Whether any positive carries a score.
+    pub has_pos_scores: bool,
+    /// Whether any negative carries a score.
+    pub has_neg_scores: bool,
+}
+
+/// Something that went while cleaning one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// Row, positive or negative.
+    pub part: RejectPart,
+    /// Index in the record's list; 0 for a row.
+    pub item: u32,
+    /// Why.
+    pub reason: Reason,
+    /// Expected and found, for a person.
+    pub detail: String,
+}
+
+/// Applies the rules; owns scratch space, one for each thread.
+#[derive(Debug)]
+pub struct Cleaner {
+    rules: CleanRules,
+    scratch: String,
+}
+
+impl Cleaner {
+    /// A cleaner with these rules.
+    pub fn new(rules: CleanRules) -> Self {
+        Self { rules, scratch: String::new() }
+    }
+
+    /// Cleans `raw` into `pair`. True if the row stays; what went is appended to `removed`, the
+    /// row itself last.
+    pub fn clean(&mut self, raw: &RawPair<'_>, pair: &mut CleanPair, removed: &mut Vec<Removed>) -> bool {
+        let rules = self.rules;
+        pair.id.clear();
+        pair.id.push_str(&raw.id);
+        pair.prompt.clear();
+        pair.prompt.push_str(&raw.prompt);
+        pair.task = raw.task;
+        let labelled_negative = raw.pos.is_empty() && !raw.neg.is_empty();
+
+        let query_fault = {
+            let bounds = (rules.min_query_chars, rules.max_query_chars);
+            self.text(&raw.query, bounds, f32::NAN, &mut pair.query)
+        };
+        if let Some((reason, detail)) = query_fault {
+            removed.push(Removed { part: RejectPart::Row, item: 0, reason, detail: format!("query: {detail}") });
+            return false;
+        }
+        let first = removed.len();
+        let query_hash = rules.query_equals_positive.then_some(pair.query.identity.hash);
+        self.list(RejectPart::Positive, (&raw.pos, &raw.pos_scores), query_hash, &mut pair.pos, removed);
+        self.list(RejectPart::Negative, (&raw.neg, &raw.neg_scores), None, &mut pair.neg, removed);
+        pair.has_pos_scores = pair.pos.iter().any(|text| !text.score.is_nan());
+        pair.has_neg_scores = pair.neg.iter().any(|text| !text.score.is_nan());
+
+        if !pair.pos.is_empty() || (labelled_negative && !pair.neg.is_empty()) {
+            return true;
+        }
+        // A row whose only text of worth went is named after what happened to that text.
+        let cause = removed[first..].iter().find(|lost| labelled_negative || lost.part == RejectPart::Positive);
+        let (reason, detail) = match cause {
+            Some(lost) => (lost.reason, format!("{}: {}", lost.part.name(), lost.detail)),
+            None => (Reason::NoPositive, "expected at least one positive, found none".to_owned()),
+        };
+        removed.truncate(first);
+        removed.push(Removed { part: RejectPart::Row, item: 0, reason, detail });
+        false
+    }
+
+    fn list(
+        &mut self,
+        part: RejectPart,
+        (raw, scores): (&[Cow<'_, str>], &[f32]),
+        forbidden: Option<u128>,
+        out: &mut Vec<CleanText>,
+        removed: &mut Vec<Removed>,
+    ) {
+        let bounds = (self.rules.min_passage_chars, self.rules.max_passage_chars);
+        let mut kept = 0;
+        for (item, text) in raw.iter().enumerate() {
+            if out.len() == kept {
+                out.push(CleanText::default());
+            }
+            let score = scores.get(item).copied().unwrap_or(f32::NAN);
+            let fault = self.text(text, bounds, score, &mut out[kept]).or_else(|| {
+                let copies_query = forbidden == Some(out[kept].identity.hash);
+                let detail = || "query and positive are the same normalised text".to_owned();
+                copies_query.then(|| (Reason::QueryEqualsPositive, detail()))
+            });
+            match fault {
+                None => kept += 1,
+                Some((reason, detail)) => removed.push(Removed { part, item: item as u32, reason, detail }),
+            }
+        }
+        out.truncate(kept);
+    }
+
+    /// Cleans one text; the fault it has, if any.
+    fn text(
+        &mut self,
+        raw: &str,
+        (fewest, most): (usize, usize),
+        score: f32,
+        out: &mut CleanText,
+    ) -> Option<(Reason, String)> {
+        let rules = &self.rules;
+        let cleaned = text::clean(raw, rules.form, &mut out.text);
+        let characters = cleaned.chars().count();
+        out.score = score;
+        if characters == 0 {
+            return Some((Reason::EmptyField, "expected text, found none".to_owned()));
+        }
+        if characters < fewest {
+            return Some((Reason::TooShort, format!("expected at least {fewest} characters, found {characters}")));
+        }
+        if most > 0 && characters > most {
+            return Some((Reason::TooLong, format!("expected at most {most} characters, found {characters}")));
+        }
+        if characters >= rules.noise_min_chars {
+            let repeated = quality::repeated_share(cleaned, characters);
+            if repeated > rules.max_repeated_share {
+                let limit = rules.max_repeated_share;
+                let detail = format!("share of repeated characters {repeated:.2} is above {limit:.2}");
+                return Some((Reason::RepeatedCharacters, detail));
+            }
+            let symbols = quality::symbol_share(cleaned, characters);
+            if symbols > rules.max_symbol_share {
+                let detail = format!("share of symbols {symbols:.2} is above {:.2}", rules.max_symbol_share);
+                return Some((Reason::SymbolNoise, detail));
+            }
+        }
+        out.identity = Identity::of(&out.text, &mut self.scratch);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules() -> CleanRules {
+        CleanRules {
+            form: TextForm { nfc: true, strip_control: true, collapse_whitespace: true, keep_newlines: false },
+            min_query_chars: 2,
+            max_query_chars: 30,
+            min_passage_chars: 2,
+            max_passage_chars: 60,
+            query_equals_positive: true,
+            max_repeated_share: 0.6,
+            max_symbol_share: 0.7,
+            noise_min_chars: 10,
+        }
+    }
+
+    fn run(query: &str, pos: &[&str], neg: &[&str]) -> (bool, CleanPair, Vec<Removed>) {
+        let raw = RawPair {
+            query: query.into(),
+            pos: pos.iter().map(|&t| t.into()).collect(),
+            neg: neg.iter().map(|&t| t.into()).collect(),
+            ..RawPair::default()
+        };
+        let (mut pair, mut removed) = (CleanPair::default(), Vec::new());
+        let stays = Cleaner::new(rules()).clean(&raw, &mut pair, &mut removed);
+        (stays, pair, removed)
+    }
+
+    #[test]
+    fn a_good_pair_is_cleaned_and_stays() {
+        let (stays, pair, removed) = run(" what is\ta magnet ", &["a\u{0}  rock"], &["a shoe", ""]);
+        assert!(stays);
+        assert_eq!(pair.query.text, "what is a magnet");
+        assert_eq!(pair.pos[0].text, "a rock");
+        assert_eq!(pair.neg.len(), 1);
+        assert_eq!((removed[0].part, removed[0].item, removed[0].reason), (RejectPart::Negative, 1, Reason::EmptyField));
+    }
+
+    #[test]
+    fn each_rule_names_its_reason() {
+        let long = "word ".repeat(40);
+        let cases: [(&str, &[&str], Reason); 8] = [
+            ("", &["text"], Reason::EmptyField),
+            ("x", &["text"], Reason::TooShort),
+            ("a query", &["y"], Reason::TooShort),
+            ("a query", &[&long], Reason::TooLong),
+            ("same TEXT", &["Same  text"], Reason::QueryEqualsPositive),
+            ("a query", &["aaaaaaaaaaaaaaaa"], Reason::RepeatedCharacters),
+            ("a query", &["?! #@$%^&*()_+{}"], Reason::SymbolNoise),
+            ("a query", &[], Reason::NoPositive),
+        ];
+        for (query, pos, reason) in cases {
+            let (stays, _, removed) = run(query, pos, &[]);
+            assert!(!stays, "{query} {pos:?}");
+            assert_eq!(removed.len(), 1);
+            assert_eq!((removed[0].part, removed[0].reason), (RejectPart::Row, reason));
+        }
+    }
+
+    #[test]
+    fn one_bad_positive_leaves_the_others() {
+        let (stays, pair, removed) = run("a query", &["a query", "a positive", ""], &[]);
+        assert!(stays);
+        assert_eq!(pair.pos.len(), 1);
+        let reasons: Vec<_> = removed.iter().map(|lost| (lost.item, lost.reason)).collect();
+        assert_eq!(reasons, [(0, Reason::QueryEqualsPositive), (2, Reason::EmptyField)]);
+    }
+}

@@ -1,0 +1,86 @@
+//! What a preparation run is told. Python owns every default; here a field left out is an error.
+
+use std::path::PathBuf;
+
+use crate::clean::CleanRules;
+use crate::pair::Task;
+use crate::read::ReadOptions;
+
+/// One named set of files of one task, with its place in the order of priority.
+#[derive(Debug)]
+pub struct SourceSpec {
+    /// Name: folder name in the shard set.
+    pub name: String,
+    /// What it trains, unless a row's own `type` says otherwise.
+    pub task: Task,
+    /// Language tag, empty if unknown.
+    pub language: String,
+    /// Sampling weight, or NaN where the mix decides.
+    pub weight: f64,
+    /// Instruction put before queries, empty for none.
+    pub instruction: String,
+    /// Lower survives: of two equal rows the one with the lower number stays.
+    pub priority: u32,
+    /// Merge all positives of one query into one row.
+    pub merge_positives: bool,
+    /// How its files are read.
+    pub read: ReadOptions,
+    /// Its files in reading order.
+    pub inputs: Vec<InputFile>,
+}
+
+/// One input file.
+#[derive(Debug, Clone)]
+pub struct InputFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What the shard set calls it: relative to the input folder, with `/`.
+    pub origin: String,
+    /// Its size in bytes; decides the number of partitions.
+    pub bytes: u64,
+}
+
+/// How exact duplicates are treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DedupMode {
+    /// Nothing is dropped; known positives of a query are still collected.
+    None,
+    /// Equal (query, positive) pairs, and negatives that are positives, go.
+    Exact,
+}
+
+/// Everything that decides the bytes of a shard set.
+#[derive(Debug)]
+pub struct PrepPlan {
+    /// Sources, in the order of the manifest.
+    pub sources: Vec<SourceSpec>,
+    /// The cleaning rules.
+    pub clean: CleanRules,
+    /// Duplicates.
+    pub dedup: DedupMode,
+    /// Largest share of rows read that may be unreadable.
+    pub max_bad: f64,
+    /// Keys the shuffle.
+    pub seed: u64,
+    /// Text bytes a part should hold.
+    pub part_bytes: u64,
+    /// The resolved config as the manifest shows it.
+    pub config: serde_json::Value,
+}
+
+/// What changes how a run goes, but no byte of what it writes.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// Worker threads.
+    pub threads: usize,
+    /// Bytes of memory the run may hold.
+    pub memory: u64,
+    /// Folder of the shard set.
+    pub out: PathBuf,
+    /// Folder of the work files.
+    pub work: PathBuf,
+    /// Identifies input listing and config: work files of another fingerprint are discarded.
+    pub fingerprint: String,
+    /// Replace a complete set.
+    pub overwrite: bool,
+}

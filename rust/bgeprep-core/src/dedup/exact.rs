@@ -1,0 +1,288 @@
+//! One partition of key records → decisions. See DESIGN "Dedup of pairs" and §9 "Dedup".
+//!
+//! For each query, in order of survival (source priority, score, origin):
+//! 1. a positive that stands in an earlier row goes, and a row left without positives with it;
+//! 2. where the source merges, the positives of all its rows gather in the first;
+//! 3. what a dropped row knew — negatives, scores — goes to the row that stays for it;
+//! 4. a negative that is a positive of the query in any row goes;
+//! 5. each row that stays learns the keys of the query's positives in other rows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::decision::{Action, Decision, Target};
+use super::key::{KeyRecord, Kind};
+use crate::config::DedupMode;
+use crate::report::Reason;
+use crate::shuffle::RowId;
+
+/// Most `also_pos_keys` of a row; what is beyond is counted.
+pub const ALSO_LIMIT: usize = 64;
+
+/// Decides a whole partition; `emit` gets the bucket of the row and the decision.
+pub fn decide(mut records: Vec<KeyRecord>, mode: DedupMode, emit: &mut dyn FnMut(u32, Decision)) {
+    // The hash alone would leave the order within a query to the threads that wrote the records.
+    records.sort_unstable_by(|a, b| {
+        a.query.cmp(&b.query).then_with(|| a.survival().cmp(&b.survival())).then(a.kind.cmp(&b.kind))
+    });
+    for group in records.chunk_by(|a, b| a.query == b.query) {
+        // The common case: one row, one positive, nothing to compare it with.
+        if group.len() > 1 || group[0].kind == Kind::Negative {
+            Group::new(group, mode).decide(emit);
+        }
+    }
+}
+
+/// All records of one query, and what is known of its rows.
+struct Group<'a> {
+    records: &'a [KeyRecord],
+    mode: DedupMode,
+    /// Rows in order of survival, each with the indices of its records.
+    rows: Vec<Row>,
+    row_index: BTreeMap<RowId, usize>,
+    /// For each record: the record that it repeats, if it goes for that.
+    repeats: Vec<Option<usize>>,
+}
+
+struct Row {
+    id: RowId,
+    bucket: u32,
+    slot: u32,
+    merge: bool,
+    positives: Vec<usize>,
+    negatives: Vec<usize>,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Stays,
+    /// All its positives stand in other rows; the first of them in this row, if it is of this query.
+    Duplicate { twin: RowId, heir: Option<usize> },
+    /// Its positives, or its labelled negatives, went to this row.
+    Merged(usize),
+    /// A labelled negative without a row to receive it.
+    Homeless,
+}
+
+impl<'a> Group<'a> {
+    fn new(records: &'a [KeyRecord], mode: DedupMode) -> Self {
+        let mut rows: Vec<Row> = Vec::new();
+        let mut row_index = BTreeMap::new();
+        for (index, record) in records.iter().enumerate() {
+            if record.kind == Kind::Mirror {
+                continue;
+            }
+            let at = *row_index.entry(record.row).or_insert_with(|| {
+                rows.push(Row {
+                    id: record.row,
+                    bucket: record.bucket,
+                    slot: record.slot,
+                    merge: record.merge,
+                    positives: Vec::new(),
+                    negatives: Vec::new(),
+                    fate: Fate::Stays,
+                });
+                rows.len() - 1
+            });
+            if record.kind == Kind::Positive { &mut rows[at].positives } else { &mut rows[at].negatives }.push(index);
+        }
+        Self { records, mode, rows, row_index, repeats: vec![None; records.len()] }
+    }
+
+    fn decide(mut self, emit: &mut dyn FnMut(u32, Decision)) {
+        if self.mode == DedupMode::Exact {
+            self.find_repeats();
+            self.find_duplicate_rows();
+            self.find_merges();
+        }
+        self.home_labelled_negatives();
+        let mut send = |row: &Row, action| emit(row.bucket, Decision { row: row.id, action });
+        self.settle_positives(&mut send);
+        self.settle_negatives(&mut send);
+        self.tell_known_positives(&mut send);
+    }
+
+    /// 1. Marks each positive that an earlier one equals. A mirrored pair (the other end of a
+    /// symmetric one) counts as earlier for symmetric rows only.
+    fn find_repeats(&mut self) {
+        let mut by_text: Vec<usize> =
+            (0..self.records.len()).filter(|&i| self.records[i].kind != Kind::Negative).collect();
+        by_text.sort_by_key(|&index| (self.records[index].text, index));
+        for same in by_text.chunk_by(|&a, &b| self.records[a].text == self.records[b].text) {
+            let (mut first_here, mut first_any) = (None, None);
+            for &index in same {
+                let record = &self.records[index];
+                if record.kind == Kind::Mirror {
+                    first_any = first_any.or(Some(index));
+                    continue;
+                }
+                let earlier = if record.symmetric { first_any } else { first_here };
+                if earlier.is_some() {
+                    self.repeats[index] = earlier;
+                } else {
+                    first_here = first_here.or(Some(index));
+                    first_any = first_any.or(Some(index));
+                }
+            }
+        }
+    }
+
+    fn find_duplicate_rows(&mut self) {
+        for at in 0..self.rows.len() {
+            let row = &self.rows[at];
+            let twins: Vec<usize> = row.positives.iter().filter_map(|&index| self.repeats[index]).collect();
+            if row.positives.is_empty() || twins.len() < row.positives.len() {
+                continue;
+            }
+            // A row whose own first copy stays is no duplicate: that copy is not in `twins`.
+            let twin = &self.records[twins[0]];
+            let heir = (twin.kind == Kind::Positive).then(|| self.row_index[&twin.row]);
+            self.rows[at].fate = Fate::Duplicate { twin: twin.row, heir };
+        }
+    }
+
+    /// 2. The first row of each merging source takes the positives of the others.
+    fn find_merges(&mut self) {
+        let mut receivers: BTreeMap<u32, usize> = BTreeMap::new();
+        for at in 0..self.rows.len() {
+            let row = &self.rows[at];
+            if row.merge && row.fate == Fate::Stays && !row.positives.is_empty() {
+                let receiver = *receivers.entry(row.slot).or_insert(at);
+                if receiver != at {
+                    self.rows[at].fate = Fate::Merged(receiver);
+                }
+            }
+        }
+    }
+
+    /// A labelled negative goes to the first row of its source that has a positive for the query.
+    fn home_labelled_negatives(&mut self) {
+        for at in 0..self.rows.len() {
+            if !self.rows[at].positives.is_empty() {
+                continue;
+            }
+            let slot = self.rows[at].slot;
+            let home = self.rows.iter().position(|row| {
+                row.slot == slot && !row.positives.is_empty() && row.fate == Fate::Stays
+            });
+            self.rows[at].fate = home.map_or(Fate::Homeless, Fate::Merged);
+        }
+    }
+
+    /// The row that speaks for `at` in the end, if there is one.
+    fn heir(&self, at: usize) -> Option<usize> {
+        match self.rows[at].fate {
+            Fate::Stays => Some(at),
+            Fate::Merged(receiver) => Some(receiver),
+            Fate::Duplicate { heir, .. } => heir.and_then(|heir| self.heir(heir)),
+            Fate::Homeless => None,
+        }
+    }
+
+    fn target(&self, at: usize) -> Target {
+        Target { bucket: self.rows[at].bucket, row: self.rows[at].id }
+    }
+
+    fn settle_positives(&self, send: &mut dyn FnMut(&Row, Action)) {
+        for row in &self.rows {
+            match row.fate {
+                Fate::Duplicate { twin, .. } => send(row, Action::DropRow(Reason::Duplicate, twin)),
+                Fate::Merged(receiver) => send(row, Action::DropRow(Reason::Merged, self.rows[receiver].id)),
+                Fate::Homeless => send(row, Action::DropRow(Reason::NoRowForNegative, RowId::default())),
+                Fate::Stays => {}
+            }
+            for &index in &row.positives {
+                let record = &self.records[index];
+                match (self.repeats[index], row.fate) {
+                    (Some(earlier), fate) => {
+                        let twin = &self.records[earlier];
+                        if fate == Fate::Stays {
+                            send(row, Action::DropPositive(record.item, Reason::Duplicate, twin.row));
+                        }
+                        self.leave_score(row, record, twin, send);
+                    }
+                    (None, Fate::Merged(receiver)) => {
+                        send(row, Action::GivePositive(record.item, self.target(receiver)));
+                    }
+                    (None, _) => {}
+                }
+            }
+        }
+    }
+
+    /// 3. The copy that stays inherits a score it lacks.
+    fn leave_score(&self, row: &Row, record: &KeyRecord, twin: &KeyRecord, send: &mut dyn FnMut(&Row, Action)) {
+        if record.score.is_nan() || !twin.score.is_nan() || twin.kind != Kind::Positive || twin.row == row.id {
+            return;
+        }
+        if let Some(heir) = self.heir(self.row_index[&twin.row]) {
+            send(row, Action::GiveScore(record.item, self.target(heir)));
+        }
+    }
+
+    /// 3. and 4. Negatives stay, move with their row, or go.
+    fn settle_negatives(&self, send: &mut dyn FnMut(&Row, Action)) {
+        if self.rows.iter().all(|row| row.negatives.is_empty()) {
+            return;
+        }
+        let mut positive_rows: BTreeMap<u128, RowId> = BTreeMap::new();
+        for record in self.records.iter().filter(|record| record.kind != Kind::Negative) {
+            positive_rows.entry(record.text).or_insert(record.row);
+        }
+        let mut seen: BTreeSet<(usize, u128)> = BTreeSet::new();
+        // Rows that stay keep their own before they take from others.
+        let staying = (0..self.rows.len()).filter(|&at| self.rows[at].fate == Fate::Stays);
+        let leaving = (0..self.rows.len()).filter(|&at| self.rows[at].fate != Fate::Stays);
+        for at in staying.chain(leaving) {
+            let row = &self.rows[at];
+            let Some(heir) = self.heir(at) else { continue };
+            for &index in &row.negatives {
+                let record = &self.records[index];
+                let positive_in = positive_rows.get(&record.text);
+                if self.mode == DedupMode::Exact
+                    && let Some(&twin) = positive_in
+                {
+                    if heir == at {
+                        send(row, Action::DropNegative(record.item, Reason::NegativeIsPositive, twin));
+                    }
+                } else if !seen.insert((heir, record.text)) && (heir != at || self.mode == DedupMode::Exact) {
+                    if heir == at {
+                        send(row, Action::DropNegative(record.item, Reason::RepeatedNegative, row.id));
+                    }
+                } else if heir != at {
+                    send(row, Action::GiveNegative(record.item, self.target(heir)));
+                }
+            }
+        }
+    }
+
+    /// 5. The keys of the query's positives that a row does not hold itself.
+    fn tell_known_positives(&self, send: &mut dyn FnMut(&Row, Action)) {
+        let mut own: Vec<BTreeSet<u64>> = vec![BTreeSet::new(); self.rows.len()];
+        let mut all = BTreeSet::new();
+        for record in self.records.iter().filter(|record| record.kind != Kind::Negative) {
+            all.insert(record.text_key);
+        }
+        for (at, row) in self.rows.iter().enumerate() {
+            let holder = match row.fate {
+                Fate::Stays => at,
+                Fate::Merged(receiver) => receiver,
+                Fate::Duplicate { .. } | Fate::Homeless => continue,
+            };
+            let kept = row.positives.iter().filter(|&&index| self.repeats[index].is_none());
+            own[holder].extend(kept.map(|&index| self.records[index].text_key));
+        }
+        for (row, own) in self.rows.iter().zip(&own) {
+            if row.fate != Fate::Stays || own.len() == all.len() {
+                continue;
+            }
+            for &key in all.difference(own).take(ALSO_LIMIT) {
+                send(row, Action::AlsoPositive(key));
+            }
+            let excess = (all.len() - own.len()).saturating_sub(ALSO_LIMIT);
+            if excess > 0 {
+                send(row, Action::AlsoExcess(excess as u64));
+            }
+        }
+    }
+}

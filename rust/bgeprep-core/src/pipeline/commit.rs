@@ -1,0 +1,154 @@
+//! The last step: rejects, manifest, and everything into its place, the manifest last.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+use super::SlotNames;
+use super::layout::{BucketLayout, TASKS};
+use super::read_stage::ReadReport;
+use super::rejects::{Merged, Reject, merge};
+use super::shard_stage::SlotResult;
+use crate::config::{PrepPlan, RunOptions};
+use crate::pair::Task;
+use crate::report::RejectPart;
+use crate::shard::rejects::{RejectRow, write_rejects};
+use crate::shard::{Lengths, Manifest, PartInfo, Removed, SourceEntry};
+use crate::{Error, Result};
+
+/// What the last step works with.
+pub(super) struct Commit<'a> {
+    pub(super) plan: &'a PrepPlan,
+    pub(super) options: &'a RunOptions,
+    pub(super) layout: &'a BucketLayout,
+    pub(super) read: &'a ReadReport,
+    pub(super) names: &'a SlotNames,
+    pub(super) set: &'a Path,
+}
+
+impl Commit<'_> {
+    pub(super) fn run(&self, mut results: BTreeMap<u32, SlotResult>, runs: &[PathBuf]) -> Result<Manifest> {
+        let rejects = self.write_rejects(runs)?;
+        let sources =
+            self.names.slots().map(|(slot, name)| self.entry(slot, name, results.remove(&slot).unwrap_or_default()));
+        let mut manifest =
+            Manifest::new(self.plan.config.clone(), self.plan.seed, sources.collect(), rejects);
+        manifest.hash = manifest.write(self.set)?;
+        self.move_into_place(&manifest)?;
+        Ok(manifest)
+    }
+
+    fn entry(&self, slot: u32, name: &str, result: SlotResult) -> SourceEntry {
+        let source = &self.plan.sources[(slot / TASKS) as usize];
+        let task = Task::ALL[(slot % TASKS) as usize];
+        let mut tally = result.tally;
+        if let Some(read) = self.read.tallies.get(&slot) {
+            tally.merge(read);
+        }
+        // Columns belong to files, and files to the source: its own slot shows them.
+        let unmapped = if name == source.name { self.read.unmapped.get(&(slot / TASKS)).cloned() } else { None };
+        SourceEntry {
+            name: name.to_owned(),
+            task: task.name().to_owned(),
+            language: Some(source.language.clone()).filter(|language| !language.is_empty()),
+            weight: Some(source.weight).filter(|weight| !weight.is_nan()),
+            instruction: Some(source.instruction.clone()).filter(|instruction| !instruction.is_empty()),
+            rows: result.parts.values().map(|part| part.rows).sum(),
+            bytes: result.text_bytes,
+            rows_read: tally.rows_read,
+            dropped: tally.by_name(RejectPart::Row),
+            removed: Removed {
+                positives: tally.by_name(RejectPart::Positive),
+                negatives: tally.by_name(RejectPart::Negative),
+            },
+            unmapped: unmapped.unwrap_or_default(),
+            also_pos_excess: result.also_excess,
+            lengths: Lengths {
+                query: result.lengths[0].stats(),
+                pos: result.lengths[1].stats(),
+                neg: result.lengths[2].stats(),
+            },
+            files: result.parts.into_values().collect(),
+        }
+    }
+
+    /// One Parquet file a source, rows in the order of their origin.
+    fn write_rejects(&self, runs: &[PathBuf]) -> Result<Vec<PartInfo>> {
+        let mut merged = merge(runs)?;
+        let mut files = Vec::new();
+        while let Some(slot) = merged.next_slot() {
+            let name = self.names.get(slot);
+            let path = self.set.join("rejects").join(format!("{name}.parquet"));
+            let rows = SlotRejects { merged: &mut merged, slot };
+            files.push(write_rejects(&path, rows.map(|reject| reject.map(|reject| self.reject_row(name, reject))))?);
+        }
+        Ok(files)
+    }
+
+    fn reject_row(&self, source: &str, reject: Reject) -> RejectRow {
+        let twin = reject.twin.map(|twin| (&self.layout.files[twin.file as usize], twin.line));
+        RejectRow {
+            source: source.to_owned(),
+            origin_file: self.layout.files[reject.row.file as usize].origin.clone(),
+            origin_line: reject.row.line,
+            part: reject.part,
+            item: u64::from(reject.item),
+            reason: reject.reason,
+            detail: reject.detail,
+            twin_source: twin.map(|(file, _)| self.plan.sources[file.source].name.clone()).unwrap_or_default(),
+            twin_file: twin.map(|(file, _)| file.origin.clone()).unwrap_or_default(),
+            twin_line: twin.map_or(0, |(_, line)| line),
+            twin_id: String::new(),
+            similarity: if twin.is_some() { 1.0 } else { f32::NAN },
+            query: reject.query,
+            text: reject.text,
+        }
+    }
+
+    /// From here on the old set, if there is one, is gone, and the new one is whole only when its
+    /// manifest has its name.
+    fn move_into_place(&self, manifest: &Manifest) -> Result<()> {
+        let out = &self.options.out;
+        let old = out.join("manifest.json");
+        if old.exists() {
+            let folders = Manifest::read(out).map(|old| folders(&old)).unwrap_or_default();
+            fs::remove_file(&old).map_err(Error::io(&old, "remove"))?;
+            for folder in folders {
+                remove_folder(&out.join(folder))?;
+            }
+        }
+        for folder in folders(manifest) {
+            let (from, to) = (self.set.join(&folder), out.join(&folder));
+            remove_folder(&to)?;
+            fs::rename(&from, &to).map_err(Error::io(&to, "rename to"))?;
+        }
+        fs::rename(self.set.join("manifest.json"), &old).map_err(Error::io(&old, "rename to"))?;
+        // The names above are only as durable as the folder that holds them.
+        std::fs::File::open(out).and_then(|folder| folder.sync_all()).map_err(Error::io(out, "sync"))
+    }
+}
+
+/// The folders of a set.
+fn folders(manifest: &Manifest) -> Vec<String> {
+    let sources = manifest.sources.iter().filter(|source| !source.files.is_empty()).map(|source| source.name.clone());
+    sources.chain((!manifest.rejects.is_empty()).then(|| "rejects".to_owned())).collect()
+}
+
+fn remove_folder(folder: &Path) -> Result<()> {
+    if folder.exists() { fs::remove_dir_all(folder).map_err(Error::io(folder, "remove")) } else { Ok(()) }
+}
+
+/// The rejects of one slot.
+struct SlotRejects<'a> {
+    merged: &'a mut Merged,
+    slot: u32,
+}
+
+impl Iterator for SlotRejects<'_> {
+    type Item = Result<Reject>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.merged.next_slot() == Some(self.slot) { self.merged.next() } else { None }
+    }
+}

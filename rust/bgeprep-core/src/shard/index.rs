@@ -1,0 +1,144 @@
+//! The part of a record batch that planning reads: keys and lengths, without the texts.
+//!
+//! The buffers are found through the IPC message's own metadata and checked against
+//! `index_xxh3_64` before any of them is used, so planning over a set touches a twentieth of it.
+
+use arrow_buffer::{ArrowNativeType, Buffer, ScalarBuffer};
+use arrow_ipc::root_as_message;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::manifest::Block;
+
+/// Places of buffers in a record batch message: every array has a validity buffer first, then
+/// texts have offsets and bytes, lists have offsets and then the buffers of their items.
+mod place {
+    pub(super) const QUERY: usize = 1;
+    pub(super) const POS: usize = 4;
+    pub(super) const POS_TEXTS: usize = 6;
+    pub(super) const NEG: usize = 9;
+    pub(super) const NEG_TEXTS: usize = 11;
+    pub(super) const QUERY_KEY: usize = 22;
+    pub(super) const POS_KEYS: usize = 24;
+    pub(super) const NEG_KEYS: usize = 28;
+    pub(super) const ALSO_POS_KEYS: usize = 32;
+    pub(super) const ALL: usize = 49;
+}
+
+/// Boundaries of texts or lists.
+pub(super) struct Ends(ScalarBuffer<i32>);
+
+impl Ends {
+    pub(super) fn range(&self, item: usize) -> std::ops::Range<usize> {
+        self.0[item] as usize..self.0[item + 1] as usize
+    }
+
+    fn last(&self) -> usize {
+        self.0[self.0.len() - 1] as usize
+    }
+}
+
+pub(super) struct KeyLists {
+    lists: Ends,
+    keys: ScalarBuffer<u64>,
+}
+
+impl KeyLists {
+    pub(super) fn get(&self, row: usize) -> &[u64] {
+        &self.keys[self.lists.range(row)]
+    }
+}
+
+/// Keys and boundaries of one record batch.
+pub(super) struct BatchIndex {
+    pub(super) query: Ends,
+    pub(super) pos: Ends,
+    pub(super) pos_texts: Ends,
+    pub(super) neg: Ends,
+    pub(super) neg_texts: Ends,
+    pub(super) query_key: ScalarBuffer<u64>,
+    pub(super) pos_keys: KeyLists,
+    pub(super) neg_keys: KeyLists,
+    pub(super) also_pos_keys: KeyLists,
+}
+
+/// Length of the message's metadata with its prefix of 8 bytes; the body follows.
+pub(super) fn metadata_length(message: &[u8]) -> Result<usize, String> {
+    let prefix = message.get(..8).ok_or("shorter than a message prefix")?;
+    let (marker, length) = prefix.split_at(4);
+    if marker != [0xff; 4] {
+        return Err("no IPC message starts here".to_owned());
+    }
+    let length = length.try_into().map(u32::from_le_bytes).map_err(|_| "no message length".to_owned())? as usize;
+    if length > message.len() - 8 {
+        return Err("the message's metadata is longer than the message".to_owned());
+    }
+    Ok(8 + length)
+}
+
+impl BatchIndex {
+    /// Finds and checks the index of the batch whose IPC message is `message`.
+    pub(super) fn load(message: &Buffer, block: &Block) -> Result<Self, String> {
+        let body_start = metadata_length(message)?;
+        let metadata = root_as_message(&message[8..body_start]).map_err(|error| format!("bad metadata: {error}"))?;
+        let batch = metadata.header_as_record_batch().ok_or("the message is no record batch")?;
+        let places = batch.buffers().filter(|places| places.len() == place::ALL).ok_or("not the columns of a part")?;
+        let rows = usize::try_from(batch.length()).unwrap_or(usize::MAX);
+        if rows != block.rows as usize {
+            return Err(format!("{rows} rows, the manifest says {}", block.rows));
+        }
+        let body = message.slice(body_start);
+        let mut cursor = Cursor { body, places: |index| (places.get(index).offset(), places.get(index).length()), hash: Xxh3::new() };
+        let query = cursor.ends(place::QUERY, rows)?;
+        let pos = cursor.ends(place::POS, rows)?;
+        let pos_texts = cursor.ends(place::POS_TEXTS, pos.last())?;
+        let neg = cursor.ends(place::NEG, rows)?;
+        let neg_texts = cursor.ends(place::NEG_TEXTS, neg.last())?;
+        let query_key = cursor.numbers(place::QUERY_KEY, rows)?;
+        let pos_keys = cursor.key_lists(place::POS_KEYS, rows)?;
+        let neg_keys = cursor.key_lists(place::NEG_KEYS, rows)?;
+        let also_pos_keys = cursor.key_lists(place::ALSO_POS_KEYS, rows)?;
+        let found = cursor.hash.digest();
+        if found != block.index_xxh3_64 {
+            return Err(format!("damaged keys: xxh3-64 {found:016x}, the manifest says {:016x}", block.index_xxh3_64));
+        }
+        Ok(Self { query, pos, pos_texts, neg, neg_texts, query_key, pos_keys, neg_keys, also_pos_keys })
+    }
+}
+
+/// Takes buffers out of a message's body in the order of the index checksum.
+struct Cursor<F: Fn(usize) -> (i64, i64)> {
+    body: Buffer,
+    places: F,
+    hash: Xxh3,
+}
+
+impl<F: Fn(usize) -> (i64, i64)> Cursor<F> {
+    fn numbers<T: ArrowNativeType>(&mut self, place: usize, count: usize) -> Result<ScalarBuffer<T>, String> {
+        let (offset, length) = (self.places)(place);
+        let bytes = count.checked_mul(size_of::<T>()).ok_or("a buffer is too long")?;
+        let inside = |offset: usize| offset.checked_add(bytes).is_some_and(|end| end <= self.body.len());
+        let start = usize::try_from(offset).ok().filter(|offset| inside(*offset));
+        let start = start.filter(|_| length == bytes as i64).ok_or("a buffer lies outside of its message")?;
+        let buffer = self.body.slice_with_length(start, bytes);
+        if buffer.as_ptr().align_offset(align_of::<T>()) != 0 {
+            return Err("a buffer is not aligned".to_owned());
+        }
+        self.hash.update(&buffer);
+        Ok(ScalarBuffer::from(buffer))
+    }
+
+    /// Boundaries of `count` items: from 0, never falling.
+    fn ends(&mut self, place: usize, count: usize) -> Result<Ends, String> {
+        let ends = self.numbers::<i32>(place, count + 1)?;
+        if ends.first() != Some(&0) || ends.windows(2).any(|pair| pair[0] > pair[1]) {
+            return Err("boundaries that fall".to_owned());
+        }
+        Ok(Ends(ends))
+    }
+
+    fn key_lists(&mut self, place: usize, rows: usize) -> Result<KeyLists, String> {
+        let lists = self.ends(place, rows)?;
+        let keys = self.numbers(place + 2, lists.last())?;
+        Ok(KeyLists { lists, keys })
+    }
+}

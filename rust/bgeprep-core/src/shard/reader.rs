@@ -1,0 +1,340 @@
+//! A shard set, memory-mapped: any row in constant time, nothing read before it is needed.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float32Type, UInt64Type};
+use arrow_array::{Array, ListArray, RecordBatch, StringArray};
+use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow_ipc::reader::FileDecoder;
+use arrow_ipc::{Block as IpcBlock, MetadataVersion};
+use fs_err as fs;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::format::{Column, Layout};
+use super::index::{BatchIndex, metadata_length};
+use super::manifest::{Block, Manifest, PartInfo};
+use super::map::{map, wrong_length};
+use super::row::{Row, RowIndex};
+use crate::{Error, Result};
+
+/// Rows of one source: `first..first + rows`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceRange {
+    /// Id of the source's first row.
+    pub first: u64,
+    /// Number of its rows.
+    pub rows: u64,
+}
+
+/// An open shard set. Row ids count through sources, parts and rows in manifest order.
+///
+/// All methods may be called from many threads. A batch is checked against its checksum once,
+/// before Arrow decodes it.
+pub struct ShardSet {
+    folder: PathBuf,
+    manifest: Manifest,
+    sources: Vec<SourceRange>,
+    parts: Vec<Part>,
+    batches: Vec<Batch>,
+    places: Places,
+}
+
+struct Part {
+    path: PathBuf,
+    source: usize,
+    length: u64,
+    first_batch: usize,
+    mapped: OnceLock<Buffer>,
+}
+
+struct Batch {
+    part: usize,
+    block: Block,
+    index: OnceLock<BatchIndex>,
+    texts: OnceLock<Texts>,
+}
+
+/// The columns of a batch that the index does not hold.
+pub(super) struct Texts {
+    pub(super) query: StringArray,
+    pub(super) pos: StringArray,
+    pub(super) neg: StringArray,
+    pub(super) pos_scores: Scores,
+    pub(super) neg_scores: Scores,
+    pub(super) id: StringArray,
+    pub(super) prompt: StringArray,
+    pub(super) origin_file: StringArray,
+    pub(super) origin_line: ScalarBuffer<u64>,
+}
+
+pub(super) struct Scores {
+    lists: OffsetBuffer<i32>,
+    scores: ScalarBuffer<f32>,
+}
+
+impl Scores {
+    fn new(lists: &ListArray) -> Self {
+        let scores = lists.values().as_primitive::<Float32Type>().values().clone();
+        Self { lists: lists.offsets().clone(), scores }
+    }
+
+    pub(super) fn get(&self, row: usize) -> &[f32] {
+        &self.scores[self.lists[row] as usize..self.lists[row + 1] as usize]
+    }
+}
+
+/// Row id → batch: a table over ids at the mean batch size, then a search among the few batches
+/// that start within one step of it.
+struct Places {
+    /// First row of each batch, and the number of rows at the end.
+    starts: Vec<u64>,
+    shift: u32,
+    table: Vec<u32>,
+}
+
+impl Places {
+    fn new(rows_of_batches: impl Iterator<Item = u32>) -> Self {
+        let mut starts = vec![0];
+        let mut end = 0;
+        for rows in rows_of_batches {
+            end += u64::from(rows);
+            starts.push(end);
+        }
+        let shift = (end / starts.len() as u64).max(1).ilog2();
+        let mut batch = 0;
+        let mut table: Vec<u32> = Vec::new();
+        for step in 0..=(end >> shift) {
+            while starts.get(batch + 1).is_some_and(|next| *next <= step << shift) {
+                batch += 1;
+            }
+            table.push(batch as u32);
+        }
+        Self { starts, shift, table }
+    }
+
+    fn rows(&self) -> u64 {
+        self.starts.last().copied().unwrap_or(0)
+    }
+
+    /// Batch and row in it; `id` is below [`rows`](Self::rows).
+    fn find(&self, id: u64) -> (usize, usize) {
+        let step = (id >> self.shift) as usize;
+        let low = self.table[step] as usize;
+        let high = self.table.get(step + 1).map_or(self.starts.len() - 1, |high| *high as usize + 1);
+        let batch = low + self.starts[low + 1..=high].partition_point(|start| *start <= id);
+        (batch, (id - self.starts[batch]) as usize)
+    }
+}
+
+impl ShardSet {
+    /// Opens the set in `folder`: reads the manifest and looks at the length of every part.
+    ///
+    /// # Errors
+    /// `Shard` if there is no complete set, or if a part is missing or has another length.
+    pub fn open(folder: &Path) -> Result<Arc<Self>> {
+        let manifest = Manifest::read(folder)?;
+        let mut sources = Vec::new();
+        let mut parts = Vec::new();
+        let mut batches = Vec::new();
+        let mut first = 0;
+        for (source, entry) in manifest.sources.iter().enumerate() {
+            sources.push(SourceRange { first, rows: entry.rows });
+            first += entry.rows;
+            for file in &entry.files {
+                let path = present(folder, file)?;
+                let part = parts.len();
+                let first_batch = batches.len();
+                parts.push(Part { path, source, length: file.bytes, first_batch, mapped: OnceLock::new() });
+                batches.extend(file.blocks.iter().map(|block| Batch {
+                    part,
+                    block: *block,
+                    index: OnceLock::new(),
+                    texts: OnceLock::new(),
+                }));
+            }
+        }
+        let places = Places::new(batches.iter().map(|batch| batch.block.rows));
+        Ok(Arc::new(Self { folder: folder.to_owned(), manifest, sources, parts, batches, places }))
+    }
+
+    /// The folder the set lies in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What the set says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> u64 {
+        self.places.rows()
+    }
+
+    /// Whether there is no row at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Row ranges of the sources, in manifest order.
+    pub fn sources(&self) -> &[SourceRange] {
+        &self.sources
+    }
+
+    /// Number of parts, over all sources.
+    pub fn num_parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Path of a part, for readers that open it without this software.
+    pub fn part_path(&self, part: usize) -> Option<&Path> {
+        self.parts.get(part).map(|part| part.path.as_path())
+    }
+
+    /// Number of record batches in a part, 0 if there is no such part.
+    pub fn num_batches(&self, part: usize) -> usize {
+        let start = |part: usize| self.parts.get(part).map_or(self.batches.len(), |part| part.first_batch);
+        start(part.saturating_add(1)).saturating_sub(start(part))
+    }
+
+    /// Keys and lengths of row `id`; touches no text.
+    pub fn index(&self, id: u64) -> Result<RowIndex<'_>> {
+        let (batch, row) = self.find(id)?;
+        let index = self.batch_index(batch)?;
+        Ok(RowIndex { index, row, source: self.parts[self.batches[batch].part].source })
+    }
+
+    /// Row `id`.
+    ///
+    /// # Errors
+    /// `Shard` if the batch it lies in is damaged, `Config` if there is no such row.
+    pub fn row(&self, id: u64) -> Result<Row<'_>> {
+        let (batch, row) = self.find(id)?;
+        let index = self.batch_index(batch)?;
+        let texts = self.batch_texts(batch)?;
+        let source = self.parts[self.batches[batch].part].source;
+        Ok(Row { index: RowIndex { index, row, source }, texts })
+    }
+
+    /// Record batch `batch` of part `part`, zero-copy from the mapped file.
+    pub fn batch(&self, part: usize, batch: usize) -> Result<RecordBatch> {
+        if batch >= self.num_batches(part) {
+            return Err(Error::config("batch", format!("part {part} has {} batches", self.num_batches(part))));
+        }
+        self.decode(self.parts[part].first_batch + batch)
+    }
+
+    fn find(&self, id: u64) -> Result<(usize, usize)> {
+        if id < self.len() {
+            Ok(self.places.find(id))
+        } else {
+            Err(Error::config("row", format!("no row {id}, the set has {}", self.len())))
+        }
+    }
+
+    fn batch_index(&self, batch: usize) -> Result<&BatchIndex> {
+        let slot = &self.batches[batch].index;
+        if let Some(index) = slot.get() {
+            return Ok(index);
+        }
+        let message = self.message(batch)?;
+        let index = BatchIndex::load(&message, &self.batches[batch].block).map_err(|what| self.damaged(batch, &what))?;
+        // Two threads may both come here; both results are the same and one is kept.
+        Ok(slot.get_or_init(|| index))
+    }
+
+    fn batch_texts(&self, batch: usize) -> Result<&Texts> {
+        let slot = &self.batches[batch].texts;
+        if let Some(texts) = slot.get() {
+            return Ok(texts);
+        }
+        let texts = Texts::new(&self.decode(batch)?);
+        Ok(slot.get_or_init(|| texts))
+    }
+
+    fn decode(&self, batch: usize) -> Result<RecordBatch> {
+        let block = &self.batches[batch].block;
+        decode(&self.message(batch)?, block).map_err(|what| self.damaged(batch, &what))
+    }
+
+    /// The bytes of the batch's IPC message.
+    fn message(&self, batch: usize) -> Result<Buffer> {
+        let Batch { part, block, .. } = &self.batches[batch];
+        let part = &self.parts[*part];
+        let mapped = match part.mapped.get() {
+            Some(mapped) => mapped,
+            None => {
+                let mapped = map(&part.path, part.length)?;
+                part.mapped.get_or_init(|| mapped)
+            }
+        };
+        Ok(mapped.slice_with_length(block.offset as usize, block.length as usize))
+    }
+
+    fn damaged(&self, batch: usize, what: &str) -> Error {
+        let part = &self.parts[self.batches[batch].part];
+        let place = batch - part.first_batch;
+        Error::shard(&part.path, format!("batch {place}: {what}; see all damage with `bgeprep verify`"))
+    }
+}
+
+/// The path of a file of the set, if it is there and has its length.
+pub(super) fn present(folder: &Path, file: &PartInfo) -> Result<PathBuf> {
+    let path = folder.join(&file.path);
+    match fs::metadata(&path) {
+        Ok(metadata) if metadata.len() == file.bytes => Ok(path),
+        Ok(metadata) => Err(Error::shard(path, wrong_length(metadata.len(), file.bytes))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::shard(path, "missing, though the manifest names it; restore the file or make the set again"))
+        }
+        Err(error) => Err(Error::io(path, "read")(error)),
+    }
+}
+
+/// Checks a message against its checksum, then lets Arrow decode (and validate) it.
+pub(super) fn decode(message: &Buffer, block: &Block) -> Result<RecordBatch, String> {
+    let found = xxh3_64(message);
+    if found != block.xxh3_64 {
+        return Err(format!("damaged: xxh3-64 {found:016x}, the manifest says {:016x}", block.xxh3_64));
+    }
+    let metadata = metadata_length(message)?;
+    let place = IpcBlock::new(0, metadata as i32, (message.len() - metadata) as i64);
+    let decoder = FileDecoder::new(Arc::clone(&Layout::current().schema), MetadataVersion::V5);
+    let batch = decoder
+        .read_record_batch(&place, message)
+        .map_err(|error| format!("not a record batch of a part: {error}"))?
+        .ok_or("an empty message")?;
+    if batch.num_rows() != block.rows as usize {
+        return Err(format!("{} rows, the manifest says {}", batch.num_rows(), block.rows));
+    }
+    match batch.columns().iter().zip(Column::ALL).find(|(column, _)| column.null_count() > 0) {
+        Some((_, column)) => Err(format!("column {} has nulls", column.name())),
+        None => Ok(batch),
+    }
+}
+
+impl Texts {
+    /// Takes apart a batch that [`decode`] has checked, so all types are the schema's.
+    fn new(batch: &RecordBatch) -> Self {
+        let text = |column: Column| batch.column(column as usize).as_string::<i32>().clone();
+        let list = |column: Column| batch.column(column as usize).as_list::<i32>();
+        Self {
+            query: text(Column::Query),
+            pos: list(Column::Pos).values().as_string::<i32>().clone(),
+            neg: list(Column::Neg).values().as_string::<i32>().clone(),
+            pos_scores: Scores::new(list(Column::PosScores)),
+            neg_scores: Scores::new(list(Column::NegScores)),
+            id: text(Column::Id),
+            prompt: text(Column::Prompt),
+            origin_file: text(Column::OriginFile),
+            origin_line: batch.column(Column::OriginLine as usize).as_primitive::<UInt64Type>().values().clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

@@ -1,0 +1,140 @@
+//! Rows become a part.
+
+use std::path::Path;
+
+use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
+
+use super::columns::Columns;
+use super::format::{Layout, MAX_BATCH_ROWS, MAX_ROW_BYTES, ShardRow, TARGET_BATCH_BYTES};
+use super::manifest::{Block, PartInfo, relative_name};
+use super::sink::AtomicFile;
+use crate::{Error, Result};
+
+/// Writes one part: rows in, an Arrow IPC file out, its checksums beside it.
+///
+/// The bytes depend on the rows and the source name alone. The file gets its name only in
+/// [`finish`](Self::finish); a writer that is dropped before leaves nothing behind.
+pub struct PartWriter {
+    out: FileWriter<AtomicFile>,
+    source: String,
+    columns: Columns,
+    blocks: Vec<Block>,
+    rows: u64,
+    text_bytes: u64,
+}
+
+impl PartWriter {
+    /// Starts a part at `path` (its folder is made if it is missing) that holds rows of `source`.
+    pub fn create(path: &Path, source: &str) -> Result<Self> {
+        let file = AtomicFile::create(path)?;
+        let mut out = FileWriter::try_new_with_options(file, &Layout::current().schema, IpcWriteOptions::default())
+            .map_err(AtomicFile::arrow_error(path))?;
+        out.get_mut().cut();
+        Ok(Self {
+            out,
+            source: source.to_owned(),
+            columns: Columns::new(),
+            blocks: Vec::new(),
+            rows: 0,
+            text_bytes: 0,
+        })
+    }
+
+    /// Appends a row.
+    ///
+    /// # Errors
+    /// A row of 2 GiB or more (`Corpus`), lists whose lengths do not agree (`Internal`), and what
+    /// the disk says (`Io`).
+    pub fn push(&mut self, row: &ShardRow<'_>) -> Result<()> {
+        let text = text_bytes(row);
+        let bytes = text + fixed_bytes(row);
+        self.check(row, bytes)?;
+        let full = self.columns.rows() == MAX_BATCH_ROWS || self.columns.bytes() + bytes > TARGET_BATCH_BYTES;
+        if full && self.columns.rows() > 0 {
+            self.flush()?;
+        }
+        self.columns.push(row, &self.source, bytes);
+        self.rows += 1;
+        self.text_bytes += text as u64;
+        Ok(())
+    }
+
+    /// Rows pushed so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Bytes of query, positives and negatives pushed so far (what a source's `bytes` sums up).
+    pub fn text_bytes(&self) -> u64 {
+        self.text_bytes
+    }
+
+    /// Bytes in the file so far, and in the batch that is being filled: when to start a new part.
+    pub fn bytes(&self) -> u64 {
+        self.out.get_ref().written() + self.columns.bytes() as u64
+    }
+
+    /// Writes the rest, makes the file durable and gives it its name.
+    pub fn finish(mut self) -> Result<PartInfo> {
+        if self.columns.rows() > 0 {
+            self.flush()?;
+        }
+        let path = self.out.get_ref().path().to_owned();
+        let file = self.out.into_inner().map_err(AtomicFile::arrow_error(&path))?;
+        let (bytes, xxh3_128) = file.commit()?;
+        Ok(PartInfo { path: relative_name(&path)?, rows: self.rows, bytes, xxh3_128, blocks: self.blocks })
+    }
+
+    fn check(&self, row: &ShardRow<'_>, bytes: usize) -> Result<()> {
+        if bytes > MAX_ROW_BYTES {
+            return Err(Error::corpus(
+                row.origin_file,
+                Some(row.origin_line),
+                format!("a row of {bytes} bytes, at most {MAX_ROW_BYTES} can be stored; drop it with clean.max_chars"),
+            ));
+        }
+        let aligned = |scores: &[f32], texts: &[&str]| scores.is_empty() || scores.len() == texts.len();
+        let keyed = row.pos_keys.len() == row.pos.len() && row.neg_keys.len() == row.neg.len();
+        if keyed && aligned(row.pos_scores, row.pos) && aligned(row.neg_scores, row.neg) {
+            return Ok(());
+        }
+        Err(Error::Internal(format!(
+            "{}:{}: keys or scores are not as many as their texts",
+            row.origin_file, row.origin_line
+        )))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let rows = self.columns.rows() as u32;
+        let written = self.columns.lend().and_then(|batch| self.out.write(&batch));
+        let index_xxh3_64 = self.columns.index_checksum();
+        self.columns.reclaim();
+        if let Err(error) = written {
+            return Err(AtomicFile::arrow_error(self.out.get_ref().path())(error));
+        }
+        let stretch = self.out.get_mut().cut();
+        self.blocks.push(Block {
+            offset: stretch.offset,
+            length: stretch.length,
+            rows,
+            xxh3_64: stretch.xxh3_64,
+            index_xxh3_64,
+        });
+        Ok(())
+    }
+}
+
+fn text_bytes(row: &ShardRow<'_>) -> usize {
+    let sum = |texts: &[&str]| texts.iter().map(|text| text.len()).sum::<usize>();
+    row.query.len() + sum(row.pos) + sum(row.neg)
+}
+
+fn fixed_bytes(row: &ShardRow<'_>) -> usize {
+    let words = row.pos_keys.len() + row.neg_keys.len() + row.also_pos_keys.len();
+    let scores = row.pos_scores.len() + row.neg_scores.len();
+    words * 12 + scores * 4 + row.id.len() + row.prompt.len() + row.origin_file.len() + 64
+}
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+pub(super) mod tests;

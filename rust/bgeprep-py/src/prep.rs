@@ -1,0 +1,53 @@
+//! The preparation run.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatchReader;
+use bgeprep_core::pipeline;
+use bgeprep_core::progress::Progress;
+use pyo3::prelude::*;
+use pyo3_arrow::PyRecordBatchReader;
+
+use crate::config::{PrepConfig, PyRunOptions, Source, plan};
+use crate::enter::enter;
+use crate::error::to_py;
+
+/// Runs the preparation; returns (hash, rows read, rows kept, empty files, resumed, discarded).
+#[pyfunction]
+#[pyo3(signature = (config, sources, resolved, options, report))]
+pub(crate) fn shard(
+    py: Python<'_>,
+    config: PrepConfig,
+    sources: Vec<Source>,
+    resolved: &str,
+    options: PyRunOptions,
+    report: Option<Bound<'_, PyAny>>,
+) -> PyResult<(String, u64, u64, Vec<String>, bool, bool)> {
+    let plan = plan(config, sources, resolved).map_err(to_py)?;
+    let progress = Arc::new(Progress::default());
+    let options = options.into();
+    let outcome = enter(py, &progress, report.as_ref(), || pipeline::run(&plan, &options, &progress))?;
+    let manifest = outcome.manifest;
+    Ok((
+        manifest.hash,
+        manifest.rows_read,
+        manifest.rows_kept,
+        outcome.empty_files,
+        outcome.resumed,
+        outcome.discarded,
+    ))
+}
+
+/// Writes an Arrow stream to a file that the readers take as input; returns its rows.
+#[pyfunction]
+pub(crate) fn spool(py: Python<'_>, stream: PyRecordBatchReader, path: std::path::PathBuf) -> PyResult<u64> {
+    let reader: Box<dyn RecordBatchReader + Send> = stream.into_reader()?;
+    let progress = Progress::default();
+    enter(py, &progress, None, || bgeprep_core::read::spool(reader, &path, &progress))
+}
+
+/// The batching key of a text: xxh3-64 of its normalised form.
+#[pyfunction]
+pub(crate) fn text_key(text: &str) -> u64 {
+    bgeprep_core::clean::text::key(text)
+}
