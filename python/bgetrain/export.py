@@ -25,6 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
+from bgetrain.errors import ModelError
 from bgetrain.model_card import Scores, model_card
 
 __all__ = ["POOLING_MODES", "ExportableEncoder", "save_pretrained", "write_scores"]
@@ -48,18 +49,29 @@ _MARKERS = ("config.json", "modules.json")
 class ExportableEncoder(Protocol):
     """What an export needs to know of an encoder; `bgetrain.encode.Encoder` has it all."""
 
-    backbone: Any
-    """A transformers model: `save_pretrained`, `config.hidden_size`."""
-    tokenizer: Any
-    """A fast transformers tokenizer."""
-    pooling: str
-    """One of `POOLING_MODES`."""
-    normalize: bool
-    """Whether embeddings are scaled to length 1."""
-    query_instruction: str
-    """Text put before every query, empty for none."""
-    max_seq_length: int
-    """Longest input in tokens, special tokens included."""
+    @property
+    def backbone(self) -> Any:  # noqa: ANN401 - any transformers model: save_pretrained, config.hidden_size
+        """A transformers model."""
+
+    @property
+    def tokenizer(self) -> Any:  # noqa: ANN401 - transformers has no typed base class of fast tokenizers
+        """A fast transformers tokenizer."""
+
+    @property
+    def pooling(self) -> str:
+        """One of `POOLING_MODES`."""
+
+    @property
+    def normalize(self) -> bool:
+        """Whether embeddings are scaled to length 1."""
+
+    @property
+    def query_instruction(self) -> str:
+        """Text put before every query, empty for none."""
+
+    @property
+    def max_seq_length(self) -> int:
+        """Longest input in tokens, special tokens included."""
 
 
 def save_pretrained(
@@ -83,12 +95,12 @@ def save_pretrained(
         The folder, as a path.
 
     Raises:
-        ValueError: the encoder's pooling mode is none that sentence-transformers could repeat.
+        ModelError: the encoder's pooling mode is none that sentence-transformers could repeat.
         OSError: the folder cannot be written; nothing is left behind.
     """
     if encoder.pooling not in POOLING_MODES:
         message = f"cannot export pooling {encoder.pooling!r}: expected one of {', '.join(POOLING_MODES)}"
-        raise ValueError(message)
+        raise ModelError(message)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
@@ -121,14 +133,14 @@ def write_scores(path: str | Path, scores: Scores) -> None:
         scores: run name → collection → metric → value.
 
     Raises:
-        ValueError: the folder was not written by `save_pretrained`, so there is no recipe to keep.
+        ModelError: the folder was not written by `save_pretrained`, so there is no recipe to keep.
         OSError: the folder cannot be read or written.
     """
     folder = Path(path)
     recipe_file = folder / "recipe.json"
     if not recipe_file.is_file():
         message = f"{folder}: no recipe.json, so this is no model exported by bgetrain; its card is left as it is"
-        raise ValueError(message)
+        raise ModelError(message, path=str(folder))
     recipe = json.loads(recipe_file.read_text(encoding="utf-8"))
     card = model_card(folder.resolve().name, _facts_of_folder(folder), recipe, scores)
     for name, text in (("scores.json", _json_text(scores)), ("README.md", card)):
