@@ -82,9 +82,8 @@ impl<'a> Checked<'a> {
         if bytes.len() > self.max {
             return Err(Box::new(too_long(self.max, Cow::Owned(head(bytes)))));
         }
-        let bad = |reason, detail: &str| {
-            Box::new(Body::Bad { reason, detail: detail.into(), text: Cow::Owned(head(bytes)) })
-        };
+        let bad =
+            |reason, detail: &str| Box::new(Body::Bad { reason, detail: detail.into(), text: Cow::Owned(head(bytes)) });
         if self.nul && memchr::memchr(0, bytes).is_some() {
             return Err(bad(Reason::NotText, "NUL bytes"));
         }
