@@ -20,8 +20,13 @@ work="${DEMO_DIR:-.demo}"
 data=examples/demo/data
 heading() { printf '\n== %s\n' "$*" >&2; }
 
-# Every run starts anew, so that what is shown was made now; only what an earlier demo made is removed.
+# Every run starts anew, so that what is shown was made now; a folder that no demo made is left alone.
+if [ -e "$work" ] && [ ! -e "$work/.made-by-demo" ] && [ -n "$(ls -A "$work")" ]; then
+    printf 'error: %s: holds something else\nhint: DEMO_DIR names a folder that is empty or new\n' "$work" >&2
+    exit 1
+fi
 mkdir -p "$work"
+touch "$work/.made-by-demo"
 rm -rf "$work"/{en,zh}
 mkdir -p "$work"/{en,zh}
 start=$SECONDS
