@@ -41,6 +41,7 @@ __all__ = [
     "list_checkpoints",
     "load_optimizer",
     "optimizer_tensors",
+    "remove_run",
     "save_checkpoint",
 ]
 
@@ -107,6 +108,13 @@ def list_checkpoints(output: Path) -> list[Path]:
         if match and (entry / _STATE).is_file():
             found.append((int(match[1]), entry))
     return [entry for _, entry in sorted(found)]
+
+
+def remove_run(output: Path) -> None:
+    """Removes the checkpoints and metrics of an earlier run, so that a new one in its place stands alone."""
+    for folder in [*list_checkpoints(output), output / "tensorboard"]:
+        shutil.rmtree(folder, ignore_errors=True)
+    (output / "metrics.jsonl").unlink(missing_ok=True)
 
 
 def find_checkpoint(wanted: str, output: Path | None, *, runs: Path = Path("output")) -> Checkpoint:

@@ -79,6 +79,9 @@ class DataConfig:
     query_instruction_for_retrieval: str | None = _setting(
         None, "text before retrieval queries; empty switches it off [what the shard set says of each source]"
     )
+    source_alpha: float | None = _setting(
+        None, "share of a source: rows to this power [weights of the shard set, else every row once]", low=0.0
+    )
     dataloader_num_workers: int = _setting(0, "threads that read and tokenise; 0 chooses", low=0)
     dataloader_prefetch_factor: int = _setting(4, "batches made ahead", low=1)
 

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
-from bgetrain.errors import LaunchError, TrainingError
+from bgetrain.errors import TrainingError
 from bgetrain.padding import TokenRows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -46,23 +46,73 @@ class Batch(Protocol):
     n rows, m documents, k known positives; the documents of a row are contiguous, its positive first.
     """
 
-    step: int
-    epoch: int
-    source: str | None
-    global_rows: int
-    row_ids: NDArray[np.uint64]
-    source_ids: NDArray[np.uint32]
-    query_ids: NDArray[np.int32]
-    query_offsets: NDArray[np.int64]
-    doc_ids: NDArray[np.int32]
-    doc_offsets: NDArray[np.int64]
-    doc_rows: NDArray[np.int64]
-    doc_is_positive: NDArray[np.bool_]
-    query_keys: NDArray[np.uint64]
-    doc_keys: NDArray[np.uint64]
-    known_keys: NDArray[np.uint64]
-    known_offsets: NDArray[np.int64]
-    state: dict[str, Any]
+    @property
+    def step(self) -> int:
+        """Global batch of the run, from 0."""
+
+    @property
+    def epoch(self) -> int:
+        """Pass over the data, from 0."""
+
+    @property
+    def source(self) -> str | None:
+        """Name of the source, None where several are mixed."""
+
+    @property
+    def global_rows(self) -> int:
+        """Rows over all ranks."""
+
+    @property
+    def row_ids(self) -> NDArray[np.uint64]:
+        """Places in the shard set, [n]."""
+
+    @property
+    def source_ids(self) -> NDArray[np.uint32]:
+        """Index into the manifest's sources, [n]."""
+
+    @property
+    def query_ids(self) -> NDArray[np.int32]:
+        """Tokens of all queries."""
+
+    @property
+    def query_offsets(self) -> NDArray[np.int64]:
+        """[n + 1]."""
+
+    @property
+    def doc_ids(self) -> NDArray[np.int32]:
+        """Tokens of all documents."""
+
+    @property
+    def doc_offsets(self) -> NDArray[np.int64]:
+        """[m + 1]."""
+
+    @property
+    def doc_rows(self) -> NDArray[np.int64]:
+        """The row of each document, [m]."""
+
+    @property
+    def doc_is_positive(self) -> NDArray[np.bool_]:
+        """[m]."""
+
+    @property
+    def query_keys(self) -> NDArray[np.uint64]:
+        """[n]."""
+
+    @property
+    def doc_keys(self) -> NDArray[np.uint64]:
+        """[m]."""
+
+    @property
+    def known_keys(self) -> NDArray[np.uint64]:
+        """Known positives of all rows, [k]."""
+
+    @property
+    def known_offsets(self) -> NDArray[np.int64]:
+        """[n + 1]."""
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Where to resume behind this batch."""
 
 
 class Loader(Protocol):
@@ -107,10 +157,10 @@ def describe_shards(path: str | Path) -> ShardFacts:
 
     Raises:
         bgeprep.errors.ShardError: no shard set, an incomplete or a damaged one.
-        LaunchError: the native part of `bgeprep` is not built.
     """
-    shard_set_class = _native("shardset", "ShardSet")
-    manifest = shard_set_class.open(str(path)).manifest
+    from bgeprep import ShardSet
+
+    manifest = ShardSet.open(path).manifest
     sources = manifest["sources"]
     instructions = {source.get("instruction") or "" for source in sources if source["task"] == "retrieval"}
     return ShardFacts(
@@ -138,19 +188,14 @@ def open_loader(
 
     Raises:
         bgeprep.errors.BgeprepError: the shard set or the tokenizer cannot be used.
-        LaunchError: the native part of `bgeprep` is not built.
     """
+    from bgeprep import BatchLoader
+
     data, run = config.data, config.run
-    length: dict[str, int] = (
-        {"max_steps": run.max_steps * accumulation} if run.max_steps > 0 else {"num_epochs": run.num_train_epochs}
-    )
-    # no value means: what the shard set says of each source
-    if data.query_instruction_for_retrieval is not None:
-        length |= cast("dict[str, int]", {"query_instruction": data.query_instruction_for_retrieval})
-    loader_class = _native("batch", "BatchLoader")
-    loader = loader_class(
+    instruction = data.query_instruction_for_retrieval
+    return BatchLoader(
         data.train_data,
-        str(tokenizer),
+        tokenizer,
         batch_size=batch_size,
         rank=rank,
         world_size=world_size,
@@ -158,20 +203,14 @@ def open_loader(
         train_group_size=data.train_group_size,
         query_max_len=data.query_max_len,
         passage_max_len=data.passage_max_len,
-        threads=data.dataloader_num_workers,
+        num_epochs=run.num_train_epochs,
+        max_steps=run.max_steps * accumulation if run.max_steps > 0 else None,
+        alpha=data.source_alpha,
+        # not given means: what the shard set says of each source
+        query_instruction=True if instruction is None else instruction,
         prefetch=data.dataloader_prefetch_factor,
-        **length,
+        threads=data.dataloader_num_workers or None,
     )
-    return cast("Loader", loader)
-
-
-def _native(module: str, name: str) -> Any:  # noqa: ANN401 - a class of the native package
-    import importlib
-
-    try:
-        return getattr(importlib.import_module(f"bgeprep.{module}"), name)
-    except ImportError as error:
-        raise LaunchError(f"bgeprep is not built: {error}", hint="`maturin develop` or `pip install .`") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +231,7 @@ class TrainBatch:
         known_rows: int64 [k], the row of each known positive.
         document_keys: int64 [m].
         document_row_ids: int64 [m].
-        state: where the loader stands after this batch.
+        read_state: where the loader stands after this batch; read only for a checkpoint, since it is text inside.
     """
 
     epoch: int
@@ -208,7 +247,7 @@ class TrainBatch:
     known_rows: Tensor
     document_keys: Tensor
     document_row_ids: Tensor
-    state: dict[str, Any]
+    read_state: Callable[[], dict[str, Any]]
 
 
 def train_batch(batch: Batch, in_batch: tuple[bool, ...]) -> TrainBatch:
@@ -240,7 +279,7 @@ def train_batch(batch: Batch, in_batch: tuple[bool, ...]) -> TrainBatch:
         known_rows=torch.from_numpy(np.repeat(rows, np.diff(batch.known_offsets))),
         document_keys=_bits(batch.doc_keys),
         document_row_ids=_bits(batch.row_ids[batch.doc_rows]),
-        state=batch.state,
+        read_state=lambda: batch.state,
     )
 
 

@@ -192,7 +192,11 @@ class Encoder(nn.Module):
 
     def checkpoint_activations(self) -> None:
         """Keeps only the input of each layer for the backward pass and computes the rest again there."""
-        cast("Any", self.backbone).gradient_checkpointing_enable({"use_reentrant": False})
+        backbone = cast("Any", self.backbone)
+        # transformers renamed it in the course of version 5
+        name = "activation_checkpointing_enable"
+        enable = getattr(backbone, name, None) or backbone.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
 
     @property
     def pad_id(self) -> int:

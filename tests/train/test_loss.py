@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from tests.reference.loss import masked_info_nce
 
 from bgetrain.loss import candidates, info_nce, scaled_loss
-from tests.reference.loss import masked_info_nce
 
 
 def _random_batch(seed: int, *, rows: int, keys: int, some_off: bool) -> list[dict]:
@@ -109,7 +109,9 @@ def test_coarse_scores_are_refused(dtype: torch.dtype) -> None:
     batch = _random_batch(1, rows=2, keys=50, some_off=False)
     count = sum(len(row["documents"]) for row in batch)
     with pytest.raises(TypeError, match="fp32"):
-        info_nce(torch.ones(2, 4, dtype=dtype), torch.ones(count, 4, dtype=dtype), candidates(**_tensors(batch, batch)), 1)
+        info_nce(
+            torch.ones(2, 4, dtype=dtype), torch.ones(count, 4, dtype=dtype), candidates(**_tensors(batch, batch)), 1
+        )
 
 
 def test_scores_stay_fp32_inside_autocast() -> None:

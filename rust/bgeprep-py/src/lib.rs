@@ -1,9 +1,12 @@
 //! Python bindings of `bgeprep-core`: thin, without algorithms of their own.
 
+mod arrays;
 mod config;
 mod enter;
 mod error;
+mod loader;
 mod prep;
+mod shards;
 
 use pyo3::prelude::*;
 
@@ -11,7 +14,11 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _native {
     #[pymodule_export]
+    use super::loader::{BatchReader, PlanReader};
+    #[pymodule_export]
     use super::prep::{shard, spool, text_key};
+    #[pymodule_export]
+    use super::shards::{ShardReader, verify};
 
     use pyo3::prelude::*;
 
