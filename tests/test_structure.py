@@ -104,7 +104,8 @@ def test_a_silenced_lint_says_why() -> None:
 
 def test_python_folder_holds_the_entry_and_the_two_packages_only() -> None:
     """`python/` is the first entry of `sys.path` under torchrun: a stray `tokenizers.py` would hide the library."""
-    found = {path.name for path in (REPOSITORY / "python").iterdir()} - {"__pycache__"}
+    found = {path.name for path in (REPOSITORY / "python").iterdir() if path.name != "__pycache__"}
+    found = {entry for entry in found if not entry.startswith(".")}
     assert found == {"train.py", "bgeprep", "bgetrain"}
 
 
@@ -123,11 +124,8 @@ def test_the_core_knows_no_python() -> None:
 
 def test_the_bindings_leave_their_tests_to_python() -> None:
     """`make test-rs` leaves this crate out: its tests would have to link an interpreter's shared library."""
-    tested = [
-        name(path)
-        for path in sources()
-        if "bgeprep-py" in path.parts and "#[cfg(test)]" in path.read_text(encoding="utf-8")
-    ]
+    bindings = [path for path in sources() if "bgeprep-py" in path.parts]
+    tested = [name(path) for path in bindings if "#[cfg(test)]" in path.read_text(encoding="utf-8")]
     assert not tested
 
 
@@ -189,17 +187,24 @@ def test_every_crate_is_explained() -> None:
     assert not crates - explained(), "say in ARCHITECTURE.md what each is for"
 
 
+def manifests() -> list[Path]:
+    return [*sorted(REPOSITORY.glob("rust/*/Cargo.toml")), REPOSITORY / "benches/Cargo.toml"]
+
+
 def test_every_crate_of_the_workspace_is_used() -> None:
-    manifests = [
-        read_toml(name(path)) for path in [*REPOSITORY.glob("rust/*/Cargo.toml"), REPOSITORY / "benches/Cargo.toml"]
-    ]
-    used = {
-        crate
-        for manifest in manifests
-        for table in ("dependencies", "dev-dependencies", "build-dependencies")
-        for crate in manifest.get(table, {})
-    }
-    assert not set(read_toml("Cargo.toml")["workspace"]["dependencies"]) - used
+    tables = ("dependencies", "dev-dependencies")
+    named = {crate for path in manifests() for table in tables for crate in read_toml(name(path)).get(table, {})}
+    assert not set(read_toml("Cargo.toml")["workspace"]["dependencies"]) - named
+
+
+@pytest.mark.parametrize("path", manifests(), ids=lambda path: path.parent.name)
+def test_every_crate_that_is_named_is_used(path: Path) -> None:
+    """A crate nobody uses is compile time and licence for nothing."""
+    text = "\n".join(source.read_text(encoding="utf-8") for source in sorted(path.parent.rglob("*.rs")))
+    manifest = read_toml(name(path))
+    named = {**manifest.get("dependencies", {}), **manifest.get("dev-dependencies", {})}
+    unused = [crate for crate in named if not re.search(rf"\b{crate.replace('-', '_')}\b", text)]
+    assert not unused
 
 
 def test_every_python_dependency_is_explained() -> None:

@@ -3,7 +3,11 @@
 //! Of the rows, 15 % are Chinese, 10 % repeat an earlier row exactly and 10 % repeat one with a few
 //! words changed. A row is about 1.2 KB of JSON. The same seed gives the same bytes everywhere.
 
+mod settings;
+
 use std::fmt::Write as _;
+
+pub use settings::{clean_rules, plan, read_options};
 
 const ENGLISH: &str = "the of and to in a is that for it as was with be by on not he his but at are this have \
     from or had an they which one you were her all she there would their we him been has when who will more no \

@@ -6,6 +6,7 @@ mod enter;
 mod error;
 mod loader;
 mod prep;
+mod shards;
 
 use pyo3::prelude::*;
 
@@ -16,6 +17,8 @@ mod _native {
     use super::loader::{BatchReader, PlanReader};
     #[pymodule_export]
     use super::prep::{shard, spool, text_key};
+    #[pymodule_export]
+    use super::shards::{ShardReader, verify};
 
     use pyo3::prelude::*;
 

@@ -79,11 +79,7 @@ pub(super) struct Claim {
 /// The table of the module documentation. Names of one line have one rank.
 const USUAL: &[(Role, u16, &[&str])] = &[
     (Role::Query, 0, &["query", "anchor"]),
-    (
-        Role::Query,
-        1,
-        &["question", "question1", "title", "title_body", "sentence1", "sent0", "text1", "premise"],
-    ),
+    (Role::Query, 1, &["question", "question1", "title", "title_body", "sentence1", "sent0", "text1", "premise"]),
     (Role::Pos, 0, &["pos", "positive", "positives"]),
     (
         Role::Pos,
@@ -157,9 +153,9 @@ impl ColumnMapping {
 
     /// Every column that the user names, with the config key it stands under.
     pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        MAPPABLE
-            .into_iter()
-            .flat_map(|role| self.of(role).unwrap_or_default().iter().map(move |name| (config_key(role), name.as_str())))
+        MAPPABLE.into_iter().flat_map(|role| {
+            self.of(role).unwrap_or_default().iter().map(move |name| (config_key(role), name.as_str()))
+        })
     }
 }
 

@@ -100,7 +100,7 @@ impl Input {
 
     /// Drops bytes that were peeked at.
     pub(super) fn skip(&mut self, bytes: usize) {
-        self.given = self.peeked.len().min(self.given + bytes);
+        self.given = self.peeked.len().min(self.given.saturating_add(bytes));
     }
 
     /// Gives bytes back, to be handed out again first.

@@ -31,6 +31,9 @@ pub(super) fn layout(path: &Path, options: &ReadOptions) -> Layout {
 pub(super) fn open(path: &Path, options: &ReadOptions) -> Result<Box<dyn ChunkReader>> {
     let mut input = Input::open(path)?;
     let mut layout = layout(path, options);
+    if input.peek().starts_with(b"\xef\xbb\xbf") {
+        input.skip(3);
+    }
     let head = input.peek();
     let wanted = options.format;
     if head.trim_ascii().is_empty() && input.is_peeked_whole() {
@@ -41,7 +44,8 @@ pub(super) fn open(path: &Path, options: &ReadOptions) -> Result<Box<dyn ChunkRe
     if let Some(binary) = Binary::of(head) {
         expect(path, wanted, binary.format())?;
         if binary != Binary::ArrowStream && input.compression() != Compression::None {
-            let message = format!("a compressed {} file; hint: decompress it, it is compressed inside", binary.format().name());
+            let message =
+                format!("a compressed {} file; hint: decompress it, it is compressed inside", binary.format().name());
             return Err(Error::corpus(path, None, message));
         }
         return match binary {
@@ -51,9 +55,6 @@ pub(super) fn open(path: &Path, options: &ReadOptions) -> Result<Box<dyn ChunkRe
         };
     }
     refuse_what_is_no_text(path, head)?;
-    if head.starts_with(b"\xef\xbb\xbf") {
-        input.skip(3);
-    }
     let whole = input.is_peeked_whole();
     let text = text_of(input.peek());
     let format = match wanted {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::chunk::{Chunk, Data};
 use super::container::Input;
+use super::csv::strip_line_end;
 use super::field::{HEAD_BYTES, head};
 use super::quotes::Scanner;
 use super::roles::Layout;
@@ -94,7 +95,7 @@ impl LineReader {
                 break;
             }
         }
-        Ok(Chunk::new(&self.layout, Data::Long { line, head: head(kept.trim_ascii_end()) }))
+        Ok(Chunk::new(&self.layout, Data::Long { line, head: head(strip_line_end(&kept)) }))
     }
 
     fn refuse_open_quote(&self, line: u64) -> Result<()> {
@@ -108,8 +109,7 @@ impl LineReader {
     fn chunk(&mut self, bytes: Vec<u8>) -> Chunk {
         let first = self.line;
         self.line += line_breaks(&bytes);
-        let data =
-            if self.format == Format::Jsonl { Data::Lines { bytes, first } } else { Data::Csv { bytes, first } };
+        let data = if self.format == Format::Jsonl { Data::Lines { bytes, first } } else { Data::Csv { bytes, first } };
         Chunk::new(&self.layout, data)
     }
 }

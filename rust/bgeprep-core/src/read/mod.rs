@@ -35,6 +35,10 @@ mod table;
 mod tabular;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_cutting;
 mod unmapped;
 
 use std::borrow::Cow;

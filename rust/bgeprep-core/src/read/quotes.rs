@@ -160,7 +160,7 @@ mod tests {
             (ends, scanner.is_open())
         };
         for size in 1..text.len() {
-            assert_eq!(ends(size), (vec![15, 25], true), "pieces of {size}");
+            assert_eq!(ends(size), (vec![14, 24], true), "pieces of {size}");
         }
     }
 

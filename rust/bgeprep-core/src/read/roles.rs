@@ -319,7 +319,8 @@ mod tests {
     #[test]
     fn two_of_one_choice_are_an_error_that_names_the_config() {
         let layout = layout(ColumnMapping::default());
-        let error = resolve(&mut Columns::new(&layout), &["question", "title", "body", "answer"]).expect_err("ambiguous");
+        let error =
+            resolve(&mut Columns::new(&layout), &["question", "title", "body", "answer"]).expect_err("ambiguous");
         assert_eq!(
             error.to_string(),
             "test:3: several columns could be the query: question, title; hint: name one, as columns.query = [\"question\"]"

@@ -39,7 +39,9 @@ pub(super) fn records(batch: &RecordBatch, first: u64, columns: &mut Columns<'_>
         let text = text_of(&row);
         let body = match assemble(columns, &mut row, line)? {
             Ok(pair) => Body::Pair(pair),
-            Err((reason, detail)) => Body::Bad { reason, detail, text: Cow::Owned(head(text.unwrap_or_default().as_bytes())) },
+            Err((reason, detail)) => {
+                Body::Bad { reason, detail, text: Cow::Owned(head(text.unwrap_or_default().as_bytes())) }
+            }
         };
         visit(Record { line, body })?;
     }
@@ -91,7 +93,10 @@ enum Cells {
     Int(Int64Array),
     Float(Float64Array),
     /// Items of all rows, and where those of each row end; `None` for a null row.
-    List { items: Box<Cells>, spans: Vec<Option<(usize, usize)>> },
+    List {
+        items: Box<Cells>,
+        spans: Vec<Option<(usize, usize)>>,
+    },
     Null,
     Other(&'static str),
 }

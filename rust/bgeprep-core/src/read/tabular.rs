@@ -2,7 +2,6 @@
 //! CSV and TSV, and the check of a header or schema against the roles.
 
 use std::borrow::Cow;
-use std::path::Path;
 
 use super::columns::ColumnMapping;
 use super::csv::strip_line_end;
@@ -14,6 +13,9 @@ use crate::{Error, Result};
 
 /// Records that are looked at.
 const SAMPLE_RECORDS: usize = 100;
+
+/// What separates the fields of files that call themselves CSV, in order of trial.
+const CSV_DELIMITERS: &[u8] = b",;\t";
 
 /// How a CSV or TSV file is written.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,11 +41,7 @@ impl<'a> Sample<'a> {
         let (mut scanner, mut from) = (Scanner::new(delimiter), 0);
         while from < text.len() && sample.records.len() < SAMPLE_RECORDS {
             let rest = &text.as_bytes()[from..];
-            let found = if quoting {
-                scanner.record_end(rest)
-            } else {
-                memchr::memchr(b'\n', rest).map(|at| at + 1)
-            };
+            let found = if quoting { scanner.record_end(rest) } else { memchr::memchr(b'\n', rest).map(|at| at + 1) };
             // The piece that was peeked at ends in the middle of a record, unless it is all.
             let Some(end) = found.or(whole.then_some(rest.len())) else { break };
             let stripped = strip_line_end(&rest[..end]);
@@ -55,9 +53,9 @@ impl<'a> Sample<'a> {
             let mut fields = Vec::new();
             let sound = split(record, delimiter, quoting, &mut fields).is_ok();
             sample.quotes_needed |= quoting
-                && fields.iter().any(|field| {
-                    matches!(field, Cow::Owned(_)) || field.contains([char::from(delimiter), '\n'])
-                });
+                && fields
+                    .iter()
+                    .any(|field| matches!(field, Cow::Owned(_)) || field.contains([char::from(delimiter), '\n']));
             if sample.records.is_empty() {
                 let lines = memchr::memchr_iter(b'\n', &text.as_bytes()[..from]).count() as u64;
                 sample.first_end = (from, lines);
@@ -87,21 +85,17 @@ impl<'a> Sample<'a> {
 /// `extension` is the file's own, without that of its compression.
 pub(super) fn detect(text: &str, whole: bool, extension: &str, options: &ReadOptions) -> Option<Dialect> {
     let by_name = Format::from_name(extension);
-    let candidates: &[(Format, u8)] = match (options.delimiter, by_name) {
-        (Some(delimiter), Some(Format::Tsv)) => &[(Format::Tsv, delimiter)],
-        (Some(delimiter), _) => &[(Format::Csv, delimiter)],
-        (None, Some(Format::Csv)) => &[(Format::Csv, b','), (Format::Csv, b';'), (Format::Csv, b'\t')],
-        (None, _) => &[(Format::Tsv, b'\t'), (Format::Csv, b',')],
+    let candidates: &[Format] = match (options.delimiter, by_name) {
+        (_, Some(Format::Csv)) | (Some(_), None) => &[Format::Csv],
+        _ => &[Format::Tsv, Format::Csv],
     };
-    for (format, delimiter) in candidates {
-        let dialect = settle(text, whole, *format, *delimiter, options);
-        let sample = Sample::take(text, whole, *delimiter, dialect.quoting);
-        if !sample.is_consistent() {
-            continue;
-        }
+    for format in candidates {
+        let dialect = dialect(text, whole, *format, options);
+        let sample = Sample::take(text, whole, dialect.delimiter, dialect.quoting);
+        let header = sample.first().len() >= 2 && is_header(sample.first(), &options.columns);
         // Commas are common in prose: without the file's name only a known header is proof.
-        let known = *format == Format::Tsv || by_name == Some(Format::Csv) || options.delimiter.is_some();
-        if known || is_header(sample.first(), &options.columns) {
+        let told = *format == Format::Tsv || by_name == Some(Format::Csv) || options.delimiter.is_some();
+        if header || (told && sample.is_consistent()) {
             return Some(dialect);
         }
     }
@@ -110,8 +104,13 @@ pub(super) fn detect(text: &str, whole: bool, extension: &str, options: &ReadOpt
 
 /// The dialect of a file whose format is known.
 pub(super) fn dialect(text: &str, whole: bool, format: Format, options: &ReadOptions) -> Dialect {
-    let usual = if format == Format::Tsv { b'\t' } else { b',' };
-    settle(text, whole, format, options.delimiter.unwrap_or(usual), options)
+    let usual: &[u8] = if format == Format::Tsv { b"\t" } else { CSV_DELIMITERS };
+    let consistent = |delimiter: &u8| {
+        let quoting = settle(text, whole, format, *delimiter, options).quoting;
+        Sample::take(text, whole, *delimiter, quoting).is_consistent()
+    };
+    let delimiter = options.delimiter.or_else(|| usual.iter().copied().find(consistent)).unwrap_or(usual[0]);
+    settle(text, whole, format, delimiter, options)
 }
 
 /// TSV is written both ways: with quotes that mean something (spreadsheets, pandas) and with quotes
@@ -153,7 +152,7 @@ pub(super) fn columns(
         (1..=first.len()).map(|number| number.to_string()).collect()
     };
     if !header && options.columns.query.is_none() && options.columns.pos.is_none() {
-        layout.columns = by_place(&sample, &layout.path)?;
+        by_place(&sample, layout)?;
     }
     check(layout, names.iter().map(|name| (name.as_str(), Field::Text("".into()))))?;
     layout.header = names;
@@ -165,25 +164,32 @@ fn is_header(first: &[Cow<'_, str>], columns: &ColumnMapping) -> bool {
     first.iter().any(|name| columns.claim(name.trim()).is_some())
 }
 
-/// Roles by place, for files without a header: query and positive, or query, positive, negative.
-fn by_place(sample: &Sample<'_>, path: &Path) -> Result<ColumnMapping> {
+/// Gives roles by place, for files without a header: query and positive, or query, positive,
+/// negative. What the user said of other roles stays.
+fn by_place(sample: &Sample<'_>, layout: &mut Layout) -> Result<()> {
     let place = |number: usize| Some(vec![number.to_string()]);
     let width = sample.first().len();
+    let third_is_taken = layout.columns.named().any(|(_, name)| name == "3");
     let rows: Vec<_> = sample.records.iter().flatten().filter(|fields| fields.len() == width).collect();
+    let is_number = |field: &str| field.trim().parse::<f64>().is_ok();
     let problem = if !(2..=3).contains(&width) {
         format!("{width} columns without a known header")
-    } else if width == 3 && rows.iter().all(|fields| fields[2].trim().parse::<f64>().is_ok()) {
+    } else if width == 3 && !third_is_taken && rows.iter().all(|fields| is_number(&fields[2])) {
         "no header, and a third column of numbers".to_owned()
     } else if rows.len() > 1 && rows.iter().all(|fields| fields[0] == rows[0][0]) {
         "no header, and the same text in the first column of every row".to_owned()
     } else {
-        let neg = if width == 3 { place(3) } else { None };
-        return Ok(ColumnMapping { query: place(1), pos: place(2), neg, ..ColumnMapping::default() });
+        layout.columns.query = place(1);
+        layout.columns.pos = place(2);
+        if width == 3 && !third_is_taken {
+            layout.columns.neg = place(3);
+        }
+        return Ok(());
     };
     let message = format!(
         "{problem}; hint: say which column is which, by its place, as columns.query = [\"2\"] and columns.pos = [\"1\"], or set header = true"
     );
-    Err(Error::corpus(path, Some(1), message))
+    Err(Error::corpus(&layout.path, Some(1), message))
 }
 
 /// Checks a header or schema: the columns that the config names are there, and so are a query and
@@ -206,7 +212,8 @@ pub(super) fn check<'f>(layout: &Layout, fields: impl Iterator<Item = (&'f str, 
     }
     match columns.resolve(&row, None)? {
         Shape::Bad { detail, .. } => {
-            let message = format!("{detail}; hint: name the columns, as columns.query = [\"…\"] and columns.pos = [\"…\"]");
+            let message =
+                format!("{detail}; hint: name the columns, as columns.query = [\"…\"] and columns.pos = [\"…\"]");
             Err(Error::corpus(&layout.path, None, message))
         }
         Shape::Pair { .. } | Shape::Set { .. } => Ok(()),

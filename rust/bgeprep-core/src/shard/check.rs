@@ -54,12 +54,7 @@ pub(super) fn counts(manifest: &Manifest) -> Result<(), String> {
             total([source.rows, dropped])?,
         )?;
     }
-    let again = Manifest::new(
-        serde_json::Value::Null,
-        manifest.seed,
-        manifest.sources.clone(),
-        Vec::new(),
-    );
+    let again = Manifest::new(serde_json::Value::Null, manifest.seed, manifest.sources.clone(), Vec::new());
     equal("rows_read and the sources", manifest.rows_read, again.rows_read)?;
     equal("rows_kept and the sources", manifest.rows_kept, again.rows_kept)?;
     equal("merged and the sources", manifest.merged, again.merged)?;

@@ -259,13 +259,9 @@ impl Columns {
     /// Checksum of the lent buffers that planning reads, see `format.rs`.
     pub(super) fn index_checksum(&self) -> u64 {
         let mut hash = Xxh3::new();
-        for offsets in [
-            &self.query.offsets,
-            &self.pos.lists,
-            &self.pos.texts.offsets,
-            &self.neg.lists,
-            &self.neg.texts.offsets,
-        ] {
+        for offsets in
+            [&self.query.offsets, &self.pos.lists, &self.pos.texts.offsets, &self.neg.lists, &self.neg.texts.offsets]
+        {
             hash.update(offsets.0.bytes());
         }
         hash.update(self.query_key.bytes());

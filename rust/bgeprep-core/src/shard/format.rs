@@ -168,10 +168,8 @@ pub struct Layout {
 impl Layout {
     /// The one layout of format version 1.
     pub fn current() -> &'static Self {
-        static LAYOUT: LazyLock<Layout> = LazyLock::new(|| Layout {
-            schema: schema_with(&DataType::Utf8),
-            binary: schema_with(&DataType::Binary),
-        });
+        static LAYOUT: LazyLock<Layout> =
+            LazyLock::new(|| Layout { schema: schema_with(&DataType::Utf8), binary: schema_with(&DataType::Binary) });
         &LAYOUT
     }
 }

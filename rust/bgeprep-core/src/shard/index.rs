@@ -87,7 +87,11 @@ impl BatchIndex {
             return Err(format!("{rows} rows, the manifest says {}", block.rows));
         }
         let body = message.slice(body_start);
-        let mut cursor = Cursor { body, places: |index| (places.get(index).offset(), places.get(index).length()), hash: Xxh3::new() };
+        let mut cursor = Cursor {
+            body,
+            places: |index| (places.get(index).offset(), places.get(index).length()),
+            hash: Xxh3::new(),
+        };
         let query = cursor.ends(place::QUERY, rows)?;
         let pos = cursor.ends(place::POS, rows)?;
         let pos_texts = cursor.ends(place::POS_TEXTS, pos.last())?;

@@ -259,9 +259,8 @@ impl Manifest {
         let manifest: Self = serde_json::from_str(text)
             .map_err(|error| Self::other_version(text).unwrap_or_else(|| format!("not a manifest: {error}")))?;
         if manifest.format_version != FORMAT_VERSION || manifest.kind != KIND {
-            return Err(Self::other_version(text).unwrap_or_else(|| {
-                format!("a set of kind {:?}, expected {KIND:?}", manifest.kind)
-            }));
+            return Err(Self::other_version(text)
+                .unwrap_or_else(|| format!("a set of kind {:?}, expected {KIND:?}", manifest.kind)));
         }
         check::paths(&manifest)?;
         check::counts(&manifest)?;

@@ -20,6 +20,7 @@ pub mod writer;
 
 mod check;
 mod columns;
+mod content;
 mod index;
 mod json;
 mod map;
@@ -27,9 +28,8 @@ mod sink;
 
 pub use format::{Layout, ShardRow};
 pub use manifest::{Block, LengthStats, Lengths, Manifest, PartInfo, Removed, SourceEntry};
-pub use rejects::{RejectRow, write_rejects};
 pub use reader::{ShardSet, SourceRange};
-
+pub use rejects::{RejectRow, write_rejects};
 pub use row::{Row, RowIndex};
-
+pub use verify::{Problem, VerifyReport, verify};
 pub use writer::PartWriter;

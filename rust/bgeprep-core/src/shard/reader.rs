@@ -122,7 +122,8 @@ impl Places {
     fn find(&self, id: u64) -> (usize, usize) {
         let step = (id >> self.shift) as usize;
         let low = self.table[step] as usize;
-        let high = self.table.get(step + 1).map_or(self.starts.len() - 1, |high| *high as usize + 1);
+        let end = self.starts.len() - 1;
+        let high = self.table.get(step + 1).map_or(end, |high| end.min(*high as usize + 1));
         let batch = low + self.starts[low + 1..=high].partition_point(|start| *start <= id);
         (batch, (id - self.starts[batch]) as usize)
     }
@@ -241,7 +242,8 @@ impl ShardSet {
             return Ok(index);
         }
         let message = self.message(batch)?;
-        let index = BatchIndex::load(&message, &self.batches[batch].block).map_err(|what| self.damaged(batch, &what))?;
+        let index =
+            BatchIndex::load(&message, &self.batches[batch].block).map_err(|what| self.damaged(batch, &what))?;
         // Two threads may both come here; both results are the same and one is kept.
         Ok(slot.get_or_init(|| index))
     }
@@ -318,7 +320,7 @@ pub(super) fn decode(message: &Buffer, block: &Block) -> Result<RecordBatch, Str
 
 impl Texts {
     /// Takes apart a batch that [`decode`] has checked, so all types are the schema's.
-    fn new(batch: &RecordBatch) -> Self {
+    pub(super) fn new(batch: &RecordBatch) -> Self {
         let text = |column: Column| batch.column(column as usize).as_string::<i32>().clone();
         let list = |column: Column| batch.column(column as usize).as_list::<i32>();
         Self {

@@ -1,4 +1,4 @@
-use std::fs;
+use fs_err as fs;
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -142,7 +142,8 @@ fn a_flipped_bit_is_found_before_it_is_used() {
     set_of(folder.path(), vec![("faq", vec![part])]);
     let whole = fs::read(&path).unwrap();
     let mut found_by_index = 0;
-    for place in (block.offset..block.offset + block.length).map(|place| place as usize) {
+    // Seven is no divisor of any word, so every byte of a word and every bit of a byte has its turn.
+    for place in (block.offset..block.offset + block.length).step_by(7).map(|place| place as usize) {
         let mut damaged = whole.clone();
         damaged[place] ^= 1 << (place % 8);
         fs::write(&path, &damaged).unwrap();
@@ -151,7 +152,7 @@ fn a_flipped_bit_is_found_before_it_is_used() {
         assert!(set.batch(0, 0).is_err(), "byte {place}");
         found_by_index += usize::from(set.index(3).is_err());
     }
-    let keys = 20 * 8 * (1 + 2 + 2 + 3);
+    let keys = 20 * 8 * (1 + 2 + 2 + 3) / 7;
     assert!(found_by_index >= keys, "{found_by_index} of at least {keys} flips seen by the index");
 }
 

@@ -108,12 +108,10 @@ fn schema() -> Schema {
 }
 
 fn to_batch(schema: &Arc<Schema>, rows: &[RejectRow]) -> Result<RecordBatch> {
-    let text = |get: fn(&RejectRow) -> &str| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(rows.iter().map(get)))
-    };
-    let number = |get: fn(&RejectRow) -> u64| -> ArrayRef {
-        Arc::new(UInt64Array::from_iter_values(rows.iter().map(get)))
-    };
+    let text =
+        |get: fn(&RejectRow) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.iter().map(get))) };
+    let number =
+        |get: fn(&RejectRow) -> u64| -> ArrayRef { Arc::new(UInt64Array::from_iter_values(rows.iter().map(get))) };
     let columns = vec![
         text(|row| &row.source),
         text(|row| &row.origin_file),

@@ -1,4 +1,4 @@
-use std::fs;
+use fs_err as fs;
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -36,7 +36,7 @@ fn reject_files_read_back_and_are_the_same_bytes_each_time() {
     assert_eq!((info.rows, info.bytes, info.path.as_str()), (10_000, bytes.len() as u64, "one/faq.parquet"));
     assert_eq!(info.xxh3_128, xxhash_rust::xxh3::xxh3_128(&bytes));
 
-    let file = fs::File::open(folder.path().join("one/faq.parquet")).unwrap();
+    let file = fs::File::open(folder.path().join("one/faq.parquet")).unwrap().into_parts().0;
     let mut line = 0;
     for batch in ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap() {
         let batch = batch.unwrap();

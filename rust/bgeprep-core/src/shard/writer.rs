@@ -30,14 +30,7 @@ impl PartWriter {
         let mut out = FileWriter::try_new_with_options(file, &Layout::current().schema, IpcWriteOptions::default())
             .map_err(AtomicFile::arrow_error(path))?;
         out.get_mut().cut();
-        Ok(Self {
-            out,
-            source: source.to_owned(),
-            columns: Columns::new(),
-            blocks: Vec::new(),
-            rows: 0,
-            text_bytes: 0,
-        })
+        Ok(Self { out, source: source.to_owned(), columns: Columns::new(), blocks: Vec::new(), rows: 0, text_bytes: 0 })
     }
 
     /// Appends a row.

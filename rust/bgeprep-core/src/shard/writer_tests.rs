@@ -1,4 +1,4 @@
-use std::fs;
+use fs_err as fs;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
@@ -55,10 +55,7 @@ fn batches_are_bounded_by_bytes_and_a_large_row_stands_alone() {
     let folder = tempfile::tempdir().unwrap();
     let mebi = "x".repeat(1 << 20);
     let large = "x".repeat(9 << 20);
-    let rows: Vec<_> = [&mebi, &mebi, &large, &mebi, &mebi, &mebi, &mebi]
-        .iter()
-        .map(|query| row(query, 1))
-        .collect();
+    let rows: Vec<_> = [&mebi, &mebi, &large, &mebi, &mebi, &mebi, &mebi].iter().map(|query| row(query, 1)).collect();
     let part = part_of(&folder.path().join("faq/part-00000.arrow"), &rows);
     assert_eq!(part.blocks.iter().map(|block| block.rows).collect::<Vec<_>>(), [2, 1, 3, 1]);
 }

@@ -1,0 +1,58 @@
+"""`bgetrain` and `python -m bgetrain`: one verb a job."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+_HELP = """\
+usage: bgetrain {train,evaluate} ...
+
+  train      fine-tune a text encoder on a shard set      (the same as `torchrun python/train.py`)
+  evaluate   measure a model on retrieval collections
+
+`bgetrain VERB --help` says more. Data is prepared by `bgeprep`.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb.
+
+    Args:
+        arguments: the verb and its flags; None takes those of the process.
+
+    Returns:
+        0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    verb = words[0] if words else "--help"
+    if verb in {"-h", "--help"}:
+        sys.stdout.write(_HELP)
+        return 0 if words else 2
+    if verb == "train":
+        from bgetrain.main import main as train
+
+        return train(words[1:])
+    if verb == "evaluate":
+        return _evaluate(words[1:])
+    sys.stderr.write(f"error: unknown verb {verb}: expected train or evaluate\n")
+    return 2
+
+
+def _evaluate(words: list[str]) -> int:
+    from bgetrain import evaluate
+    from bgetrain.main import report
+
+    parser = argparse.ArgumentParser(prog="bgetrain evaluate", description=evaluate.__doc__)
+    evaluate.add_arguments(parser)
+    return report(lambda: evaluate.run(parser.parse_args(words)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""What can be set, and the one home of defaults.
+
+`TrainConfig` is a tree of frozen dataclasses. Every leaf is a key of the TOML file (`[loss] temperature`),
+a dotted flag (`--loss.temperature`) and a plain flag (`--temperature`); leaf names are unique over the
+tree and carry the names Hugging Face and FlagEmbedding users know. `settings` reads files and flags.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from bgetrain.errors import ConfigError
+
+__all__ = ["DataConfig", "LossConfig", "ModelConfig", "OptimConfig", "RunConfig", "TrainConfig"]
+
+
+def _setting(
+    default: Any,  # noqa: ANN401 - the type is that of the field
+    text: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+    flags: tuple[str, ...] = (),
+) -> Any:  # noqa: ANN401 - as `dataclasses.field`
+    limits = {"choices": choices, "low": low, "above": above, "high": high}
+    return field(default=default, metadata={"help": text, "flags": flags, **limits})
+
+
+def _check(section: object) -> None:
+    """Holds each value of a section against its limits."""
+    for item in fields(section):  # type: ignore[arg-type]
+        value, limits = getattr(section, item.name), item.metadata
+        if value is None:
+            continue
+        expected = ""
+        if limits["choices"] is not None and value not in limits["choices"]:
+            expected = f"one of {', '.join(limits['choices'])}"
+        elif limits["low"] is not None and not value >= limits["low"]:
+            expected = f"at least {limits['low']}"
+        elif limits["above"] is not None and not value > limits["above"]:
+            expected = f"above {limits['above']}"
+        elif limits["high"] is not None and not value <= limits["high"]:
+            expected = f"at most {limits['high']}"
+        if expected:
+            raise ConfigError(f"--{item.name} {value}: expected {expected}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """The encoder that training starts from."""
+
+    model_name_or_path: str | None = _setting(
+        None, "folder or hub name of the encoder [the demo's base model, where its package is installed]"
+    )
+    random_init: bool = _setting(False, "draw the weights at random by the folder's config.json; needs --learning_rate")
+    sentence_pooling_method: str | None = _setting(
+        None, "how token vectors become one [the model's own, else cls]", choices=("cls", "mean")
+    )
+    normalize_embeddings: bool | None = _setting(None, "give vectors length 1 [the model's own, else true]")
+
+    def __post_init__(self) -> None:
+        """Checks the limits of each key."""
+        _check(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """What is read and how texts are cut."""
+
+    train_data: str = _setting("shards", "shard set made by `bgeprep shard`", flags=("data",))
+    train_group_size: int = _setting(
+        8, "documents a query brings: its positive and up to this many less one of its negatives", low=1
+    )
+    query_max_len: int = _setting(64, "tokens a query is cut to, instruction and special tokens included", low=4)
+    passage_max_len: int = _setting(256, "tokens a document is cut to, special tokens included", low=4)
+    query_instruction_for_retrieval: str | None = _setting(
+        None, "text before retrieval queries; empty switches it off [what the shard set says of each source]"
+    )
+    source_alpha: float | None = _setting(
+        None, "share of a source: rows to this power [weights of the shard set, else every row once]", low=0.0
+    )
+    dataloader_num_workers: int = _setting(0, "threads that read and tokenise; 0 chooses", low=0)
+    dataloader_prefetch_factor: int = _setting(4, "batches made ahead", low=1)
+
+    def __post_init__(self) -> None:
+        """Checks the limits of each key."""
+        _check(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossConfig:
+    """InfoNCE."""
+
+    temperature: float = _setting(0.02, "divides the scores; scale is its inverse (BGE v1 0.01, v1.5 0.02)", above=0.0)
+    negatives_cross_device: bool = _setting(True, "the documents of all processes are negatives")
+
+    def __post_init__(self) -> None:
+        """Checks the limits of each key."""
+        _check(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimConfig:
+    """AdamW and its schedule."""
+
+    learning_rate: float | None = _setting(
+        None, "peak rate [by model size: 1e-5 from 200M weights, 2e-5 from 60M, else 3e-5]", above=0.0
+    )
+    lr_scheduler_type: str = _setting(
+        "linear", "how it falls after the warm-up", choices=("linear", "cosine", "constant")
+    )
+    warmup_ratio: float = _setting(0.1, "share of the steps in which the rate rises", low=0.0, high=1.0)
+    warmup_steps: int = _setting(0, "steps in which the rate rises; overrides --warmup_ratio", low=0)
+    weight_decay: float = _setting(0.01, "on weights; never on biases and LayerNorm", low=0.0)
+    adam_beta1: float = _setting(0.9, "decay of the first moment", low=0.0, high=1.0)
+    adam_beta2: float = _setting(0.999, "decay of the second moment", low=0.0, high=1.0)
+    adam_epsilon: float = _setting(1e-8, "added to the denominator", above=0.0)
+    max_grad_norm: float = _setting(1.0, "clip the gradient to this length; 0 does not clip", low=0.0)
+
+    def __post_init__(self) -> None:
+        """Checks the limits of each key."""
+        _check(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """How long, how large, where to, and what is said on the way."""
+
+    output_dir: str | None = _setting(None, "folder of model, checkpoints and metrics [output/<UTC time>]")
+    overwrite_output_dir: bool = _setting(False, "start anew in a folder that holds a run")
+    per_device_train_batch_size: int = _setting(32, "queries a process takes in one batch", low=1)
+    gradient_accumulation_steps: int = _setting(1, "batches a step; their negatives are not shared", low=1)
+    num_train_epochs: int = _setting(1, "passes over the data", low=1)
+    max_steps: int = _setting(-1, "optimiser steps; -1 goes by --num_train_epochs", low=-1)
+    micro_batch_tokens: int = _setting(
+        16_384, "most tokens the encoder takes at once, padding included; bounds padding, not memory", low=1
+    )
+    bf16: bool | None = _setting(None, "compute the transformer in bfloat16 [where the GPU can]")
+    gradient_checkpointing: bool = _setting(False, "less memory for one more forward pass")
+    use_cpu: bool = _setting(False, "stay on the CPU")
+    seed: int = _setting(42, "decides batches, dropout and random weights", low=0, high=2**63 - 1)
+    logging_steps: int = _setting(10, "steps between two records of metrics.jsonl", low=1)
+    save_steps: int = _setting(500, "steps between two checkpoints", low=1)
+    save_total_limit: int = _setting(2, "checkpoints kept", low=1)
+    report_to: str = _setting("tensorboard", "metrics besides metrics.jsonl", choices=("tensorboard", "none"))
+    resume_from_checkpoint: str | None = _setting(
+        None, "go on from a checkpoint folder, or from the last one (`last`) of --output_dir"
+    )
+    ddp_timeout: int = _setting(1800, "seconds a process waits for the others", low=1)
+
+    def __post_init__(self) -> None:
+        """Checks the limits of each key."""
+        _check(self)
+        if self.max_steps == 0:
+            raise ConfigError("--max_steps 0: expected -1 or at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """All that can be set of a training run.
+
+    Attributes:
+        model: the encoder that training starts from.
+        data: what is read and how texts are cut.
+        loss: InfoNCE.
+        optim: AdamW and its schedule.
+        run: how long, how large, where to.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)

@@ -1,0 +1,333 @@
+"""From the planner's numpy batches to what a training step takes. Alone knows both `bgeprep` and torch.
+
+1. `describe_shards` reads from the manifest what the trainer must know of a shard set.
+2. `open_loader` opens the planned, tokenised batches of this rank.
+3. `BatchStream` turns them into `TrainBatch`es, groups those of one step, and times the waiting.
+
+Keys and row ids are unsigned in the shard set; torch compares them as the int64 of the same bits.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from bgetrain.errors import TrainingError
+from bgetrain.padding import TokenRows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from bgetrain.config import TrainConfig
+
+__all__ = [
+    "Batch",
+    "BatchStream",
+    "Loader",
+    "ShardFacts",
+    "TrainBatch",
+    "describe_shards",
+    "open_loader",
+    "train_batch",
+]
+
+
+class Batch(Protocol):
+    """What `bgeprep.BatchLoader` yields: the rows of one global batch that fall to this rank.
+
+    n rows, m documents, k known positives; the documents of a row are contiguous, its positive first.
+    """
+
+    @property
+    def step(self) -> int:
+        """Global batch of the run, from 0."""
+
+    @property
+    def epoch(self) -> int:
+        """Pass over the data, from 0."""
+
+    @property
+    def source(self) -> str | None:
+        """Name of the source, None where several are mixed."""
+
+    @property
+    def global_rows(self) -> int:
+        """Rows over all ranks."""
+
+    @property
+    def row_ids(self) -> NDArray[np.uint64]:
+        """Places in the shard set, [n]."""
+
+    @property
+    def source_ids(self) -> NDArray[np.uint32]:
+        """Index into the manifest's sources, [n]."""
+
+    @property
+    def query_ids(self) -> NDArray[np.int32]:
+        """Tokens of all queries."""
+
+    @property
+    def query_offsets(self) -> NDArray[np.int64]:
+        """[n + 1]."""
+
+    @property
+    def doc_ids(self) -> NDArray[np.int32]:
+        """Tokens of all documents."""
+
+    @property
+    def doc_offsets(self) -> NDArray[np.int64]:
+        """[m + 1]."""
+
+    @property
+    def doc_rows(self) -> NDArray[np.int64]:
+        """The row of each document, [m]."""
+
+    @property
+    def doc_is_positive(self) -> NDArray[np.bool_]:
+        """[m]."""
+
+    @property
+    def query_keys(self) -> NDArray[np.uint64]:
+        """[n]."""
+
+    @property
+    def doc_keys(self) -> NDArray[np.uint64]:
+        """[m]."""
+
+    @property
+    def known_keys(self) -> NDArray[np.uint64]:
+        """Known positives of all rows, [k]."""
+
+    @property
+    def known_offsets(self) -> NDArray[np.int64]:
+        """[n + 1]."""
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Where to resume behind this batch."""
+
+
+class Loader(Protocol):
+    """The part of `bgeprep.BatchLoader` that training uses."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches of this rank from the present state on."""
+
+    def __len__(self) -> int:
+        """Global batches of the whole run."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on after the batch that `state` describes."""
+
+    def close(self) -> None:
+        """Ends the threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFacts:
+    """What the trainer needs to know of a shard set.
+
+    Attributes:
+        hash: identifies the set.
+        names: name of each source, in manifest order.
+        in_batch: whether a source is trained with in-batch negatives, in manifest order.
+        instruction: the query instruction all retrieval sources share, or empty.
+        languages: languages the sources name, sorted.
+        rows: rows of the set.
+    """
+
+    hash: str
+    names: tuple[str, ...]
+    in_batch: tuple[bool, ...]
+    instruction: str
+    languages: tuple[str, ...]
+    rows: int
+
+
+def describe_shards(path: str | Path) -> ShardFacts:
+    """Reads the manifest of a shard set.
+
+    Raises:
+        bgeprep.errors.ShardError: no shard set, an incomplete or a damaged one.
+    """
+    from bgeprep import ShardSet
+
+    manifest = ShardSet.open(path).manifest
+    sources = manifest["sources"]
+    instructions = {source.get("instruction") or "" for source in sources if source["task"] == "retrieval"}
+    return ShardFacts(
+        hash=str(manifest["hash"]),
+        names=tuple(source["name"] for source in sources),
+        in_batch=tuple(source["task"] != "classification" for source in sources),
+        instruction=instructions.pop() if len(instructions) == 1 else "",
+        languages=tuple(sorted({source.get("language") or "" for source in sources} - {""})),
+        rows=sum(int(source["rows"]) for source in sources),
+    )
+
+
+def open_loader(
+    config: TrainConfig, *, tokenizer: Path, batch_size: int, accumulation: int, rank: int, world_size: int
+) -> Loader:
+    """Opens the batches of this rank.
+
+    Args:
+        config: what to read and for how long.
+        tokenizer: a folder that holds tokenizer.json, or that file.
+        batch_size: rows of a global batch.
+        accumulation: batches of a step, since the loader counts batches.
+        rank: of this process.
+        world_size: number of processes.
+
+    Raises:
+        bgeprep.errors.BgeprepError: the shard set or the tokenizer cannot be used.
+    """
+    from bgeprep import BatchLoader
+
+    data, run = config.data, config.run
+    instruction = data.query_instruction_for_retrieval
+    return BatchLoader(
+        data.train_data,
+        tokenizer,
+        batch_size=batch_size,
+        rank=rank,
+        world_size=world_size,
+        seed=run.seed,
+        train_group_size=data.train_group_size,
+        query_max_len=data.query_max_len,
+        passage_max_len=data.passage_max_len,
+        num_epochs=run.num_train_epochs,
+        max_steps=run.max_steps * accumulation if run.max_steps > 0 else None,
+        alpha=data.source_alpha,
+        # not given means: what the shard set says of each source
+        query_instruction=True if instruction is None else instruction,
+        prefetch=data.dataloader_prefetch_factor,
+        threads=data.dataloader_num_workers or None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainBatch:
+    """The rows of one global batch that fall to this rank; n rows, m documents.
+
+    Attributes:
+        epoch: pass over the data, from 0.
+        source: its name, or None for a batch of several.
+        global_rows: rows over all ranks.
+        queries: token rows [n].
+        documents: token rows [m].
+        row_ids: int64 [n].
+        query_keys: int64 [n].
+        in_batch: bool [n], whether documents of other rows are negatives.
+        own: int64 [n], index of each row's positive among the local documents.
+        known_keys: int64 [k].
+        known_rows: int64 [k], the row of each known positive.
+        document_keys: int64 [m].
+        document_row_ids: int64 [m].
+        read_state: where the loader stands after this batch; read only for a checkpoint, since it is text inside.
+    """
+
+    epoch: int
+    source: str | None
+    global_rows: int
+    queries: TokenRows
+    documents: TokenRows
+    row_ids: Tensor
+    query_keys: Tensor
+    in_batch: Tensor
+    own: Tensor
+    known_keys: Tensor
+    known_rows: Tensor
+    document_keys: Tensor
+    document_row_ids: Tensor
+    read_state: Callable[[], dict[str, Any]]
+
+
+def train_batch(batch: Batch, in_batch: tuple[bool, ...]) -> TrainBatch:
+    """Turns one numpy batch into tensors on the CPU.
+
+    Args:
+        batch: from the loader.
+        in_batch: whether each source is trained with in-batch negatives, by source id.
+
+    Raises:
+        TrainingError: a row without a document, or whose first document is not its positive.
+    """
+    rows = np.arange(len(batch.row_ids), dtype=np.int64)
+    own = np.searchsorted(batch.doc_rows, rows)
+    has_document = (own < len(batch.doc_rows)) & (batch.doc_rows[np.minimum(own, len(batch.doc_rows) - 1)] == rows)
+    if not (has_document.all() and batch.doc_is_positive[own].all()):
+        raise TrainingError(f"batch {batch.step} of source {batch.source}: a row does not begin with its positive")
+    return TrainBatch(
+        epoch=batch.epoch,
+        source=batch.source,
+        global_rows=batch.global_rows,
+        queries=TokenRows(batch.query_ids, batch.query_offsets),
+        documents=TokenRows(batch.doc_ids, batch.doc_offsets),
+        row_ids=_bits(batch.row_ids),
+        query_keys=_bits(batch.query_keys),
+        in_batch=torch.from_numpy(np.array(in_batch, dtype=np.bool_)[batch.source_ids]),
+        own=torch.from_numpy(own.astype(np.int64)),
+        known_keys=_bits(batch.known_keys),
+        known_rows=torch.from_numpy(np.repeat(rows, np.diff(batch.known_offsets))),
+        document_keys=_bits(batch.doc_keys),
+        document_row_ids=_bits(batch.row_ids[batch.doc_rows]),
+        read_state=lambda: batch.state,
+    )
+
+
+def _bits(values: NDArray[np.uint64]) -> Tensor:
+    # a copy, since torch cannot hold the read-only arrays that a loader may hand out
+    return torch.from_numpy(values.astype(np.uint64).view(np.int64))
+
+
+class BatchStream:
+    """The batches of this rank, those of one step together.
+
+    Attributes:
+        steps: optimiser steps of the whole run.
+        waited: seconds the trainer has waited for batches since it last took the value.
+    """
+
+    def __init__(self, loader: Loader, *, in_batch: tuple[bool, ...], accumulation: int) -> None:
+        """Wraps a loader, which the stream closes at its end."""
+        self._loader = loader
+        self._in_batch = in_batch
+        self._accumulation = accumulation
+        self.steps = -(-len(loader) // accumulation)
+        self._waited = 0.0
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Goes on after the batch that `state` describes."""
+        self._loader.load_state_dict(state)
+
+    def __iter__(self) -> Iterator[list[TrainBatch]]:
+        """Lists of the batches of one step; the last step of a run may hold fewer."""
+        batches = iter(self._loader)
+        while True:
+            started = time.perf_counter()
+            group = []
+            for batch in batches:
+                group.append(train_batch(batch, self._in_batch))
+                if len(group) == self._accumulation:
+                    break
+            self._waited += time.perf_counter() - started
+            if not group:
+                return
+            yield group
+
+    def take_waited(self) -> float:
+        """Seconds spent waiting for batches since the last call."""
+        waited, self._waited = self._waited, 0.0
+        return waited
+
+    def close(self) -> None:
+        """Ends the loader's threads."""
+        self._loader.close()

