@@ -231,12 +231,12 @@ impl PlanReader {
     }
 }
 
-fn batch_fields(
-    py: Python<'_>,
+fn batch_fields<'py>(
+    py: Python<'py>,
     batch: RankBatch,
     source: Option<(String, &'static str)>,
     state: String,
-) -> PyResult<Bound<'_, PyDict>> {
+) -> PyResult<Bound<'py, PyDict>> {
     let fields = PyDict::new(py);
     let (source, task) = source.unzip();
     fields.set_item("step", batch.step)?;
