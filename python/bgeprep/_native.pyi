@@ -1,12 +1,13 @@
 """The compiled half of `bgeprep`. Private: its callers are the modules beside it, which document it."""
 
 from collections.abc import Callable, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, final
 
 from bgeprep.batch import _Options
 from bgeprep.config import PrepConfig
-from bgeprep.inputs import Source
+from bgeprep.inputs import ArrowStream, Source
 from bgeprep.shard import RunOptions
 
 __version__: str
@@ -21,14 +22,14 @@ def shard(
 ) -> tuple[str, int, int, list[str], bool, bool]:
     """Runs the preparation: (hash, rows read, rows kept, empty files, resumed, discarded)."""
 
-def spool(stream: Any, path: Path) -> int:
+def spool(stream: ArrowStream, path: Path) -> int:
     """Writes an Arrow stream to a file that the readers take as input; returns its rows."""
 
 def text_key(text: str) -> int:
     """The batching key of a text: xxh3-64 of its normalised form."""
 
 def verify(
-    path: Path | str,
+    path: str | PathLike[str],
     threads: int,
     report: Callable[[str, int, int, int, int, int, int, int], None] | None,
 ) -> tuple[int, int, int, list[str]]:
@@ -39,13 +40,13 @@ class ShardReader:
     """An open shard set."""
 
     @staticmethod
-    def open(path: Path | str) -> ShardReader: ...
+    def open(path: str | PathLike[str]) -> ShardReader: ...
     def __len__(self) -> int: ...
     def row(self, id: int) -> dict[str, Any]: ...
     def manifest_json(self) -> str: ...
     def part_paths(self) -> list[Path]: ...
     def source_ranges(self) -> list[tuple[int, int]]: ...
-    def record_batches(self) -> Any: ...
+    def record_batches(self) -> ArrowStream: ...
 
 @final
 class BatchReader:

@@ -16,7 +16,7 @@ import bgeprep
 from bgeprep.config import CleanConfig, DedupConfig, PrepConfig, ReadConfig, ShardConfig, from_dict, load_config
 from bgeprep.errors import BgeprepError, ConfigError
 from bgeprep.progress import Progress
-from bgeprep.shard import parse_bytes, shard
+from bgeprep.shard import ShardResult, parse_bytes, shard
 from bgeprep.shardset import ShardSet, inspect, verify
 
 __all__ = ["main"]
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_shard(verbs: Any) -> None:
+def _add_shard(verbs: argparse._SubParsersAction[_Parser]) -> None:
     one = verbs.add_parser(
         "shard",
         help="read pairs, clean, drop duplicates, shuffle, write a shard set",
@@ -112,9 +112,9 @@ def _add_shard(verbs: Any) -> None:
             group.add_argument(*flags, dest=key, metavar=_metavar(hints[field.name]), help=text)
 
 
-def _metavar(hint: Any) -> str:
+def _metavar(hint: object) -> str:
     arguments = typing.get_args(hint)
-    return "{" + ",".join(map(str, arguments)) + "}" if arguments else hint.__name__.upper()
+    return "{" + ",".join(map(str, arguments)) + "}" if arguments else str(getattr(hint, "__name__", hint)).upper()
 
 
 def _config(args: argparse.Namespace) -> PrepConfig:
@@ -133,12 +133,14 @@ def _config(args: argparse.Namespace) -> PrepConfig:
     return config
 
 
-def _plain(text: str, hint: Any, flag: str) -> Any:
+def _plain(text: str, hint: type, flag: str) -> bool | int | float | str:
     """A flag's text as the plain value that a config file would hold."""
     try:
         if hint is bool:
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
-        return hint(text) if hint in (int, float) else text
+        if hint is int:
+            return int(text)
+        return float(text) if hint is float else text
     except (KeyError, ValueError):
         raise ConfigError(f"{flag}: expected {hint.__name__}, found {text!r}") from None
 
@@ -189,7 +191,7 @@ def _run_shard(args: argparse.Namespace) -> int:
     return 0
 
 
-def _notes(result: Any) -> list[str]:
+def _notes(result: ShardResult) -> list[str]:
     notes = []
     if result.up_to_date:
         notes.append("up to date: this input and config made the set that is there")

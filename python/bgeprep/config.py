@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import sys
 import types
 import typing
@@ -68,7 +69,8 @@ class CleanConfig:
         default=0.6, metadata={"help": "largest share of characters that repeat the one before; 2 = no bound"}
     )
     max_symbol_share: float = field(
-        default=0.8, metadata={"help": "largest share of characters that are no letters, digits or spaces; 2 = no bound"}
+        default=0.8,
+        metadata={"help": "largest share of characters that are no letters, digits or spaces; 2 = no bound"},
     )
     noise_min_chars: int = field(default=10, metadata={"help": "shorter texts are never called noise"})
 
@@ -145,7 +147,7 @@ class PrepConfig:
 Config = TypeVar("Config")
 
 
-def load_config(path: str | Path) -> PrepConfig:
+def load_config(path: str | os.PathLike[str]) -> PrepConfig:
     """Reads a TOML config file; source paths become relative to the file's folder.
 
     Raises:
@@ -190,7 +192,7 @@ def from_dict(kind: type[Config], raw: dict[str, Any], where: str = "") -> Confi
     return kind(**values)
 
 
-def convert(value: Any, hint: Any, where: str) -> Any:
+def convert(value: object, hint: Any, where: str) -> Any:  # noqa: ANN401 - a hint is any form of type
     """Checks a plain value against a type hint and returns it in the hint's form.
 
     Raises:

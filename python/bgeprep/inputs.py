@@ -12,11 +12,12 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from bgeprep.config import SourceConfig
 from bgeprep.errors import ConfigError, CorpusError
 
-__all__ = ["InputFile", "Source", "find_sources", "natural_key"]
+__all__ = ["ArrowStream", "InputFile", "Source", "find_sources", "natural_key"]
 
 _SUFFIXES = re.compile(
     r"(\.(jsonl|ndjson|json|csv|tsv|txt|parquet|arrow|feather|ipc|gz|zst|zstd|bz2))+$", re.IGNORECASE
@@ -24,6 +25,13 @@ _SUFFIXES = re.compile(
 _PART_NUMBER = re.compile(r"[-_.](\d+)([-_.]of[-_.]\d+)?$")
 _DOCUMENTATION = re.compile(r"^(readme|licen[cs]e|notice|copying|citation)(\..*)?$|\.(md|rst|html|pdf)$", re.IGNORECASE)
 _HF_SIDE_FILES = {"dataset_info.json", "state.json", "dataset_dict.json"}
+
+
+class ArrowStream(Protocol):
+    """Anything that hands over Arrow data (the Arrow PyCapsule interface)."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """A PyCapsule with an Arrow C stream."""
 
 
 @dataclass(frozen=True)
@@ -70,20 +78,20 @@ def find_sources(inputs: Iterable[str | os.PathLike[str]], named: Iterable[Sourc
             raise CorpusError(f"source {config.name}: no data file in {', '.join(config.path)}", config.path[0])
         priority = len(sources) if config.priority is None else config.priority
         sources.append(Source(config, tuple(files), priority, tuple(skipped)))
-    inputs = [os.fspath(one) for one in inputs]
+    paths = [os.fspath(one) for one in inputs]
     groups: dict[str, list[InputFile]] = {}
     all_skipped: list[str] = []
-    for one in inputs:
-        files, skipped = _collect([one], prefix=len(inputs) > 1)
+    for one in paths:
+        files, skipped = _collect([one], prefix=len(paths) > 1)
         all_skipped += skipped
         if not files:
             hint = f"; files left out: {', '.join(skipped[:5])}" if skipped else ""
             raise CorpusError(f"{one}: expected data files (JSONL, CSV, TSV, Parquet, Arrow), found none{hint}", one)
         for file in files:
-            within = file.origin.split("/", 1)[1] if len(inputs) > 1 and "/" in file.origin else file.origin
+            within = file.origin.split("/", 1)[1] if len(paths) > 1 and "/" in file.origin else file.origin
             groups.setdefault(_source_name(within), []).append(file)
     for name in sorted(groups, key=natural_key):
-        config = SourceConfig(name=name, path=tuple(inputs))
+        config = SourceConfig(name=name, path=tuple(paths))
         sources.append(Source(config, tuple(groups[name]), len(sources), tuple(all_skipped) if not sources else ()))
     _check_names(sources)
     return sources
@@ -120,7 +128,7 @@ def _collect(paths: Iterable[str], prefix: bool = False) -> tuple[list[InputFile
         if path.exists() or not glob.has_magic(pattern):
             matches = [path]
         else:
-            matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True), key=natural_key)]
+            matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True), key=natural_key)]  # noqa: PTH207 - pattern may be absolute
         if not matches or not matches[0].exists():
             raise CorpusError(f"{pattern}: no such file or folder; hint: check the path, quote globs", pattern)
         for match in matches:

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bgeprep import _native
 from bgeprep.config import PrepConfig, SourceConfig, from_dict, load_config
 from bgeprep.errors import ConfigError, CorpusError, ShardError
-from bgeprep.inputs import InputFile, Source, find_sources
+from bgeprep.inputs import ArrowStream, InputFile, Source, find_sources
 
 __all__ = ["RunOptions", "ShardResult", "parse_bytes", "shard"]
 
@@ -258,12 +258,10 @@ def _spool_streams(streams: Mapping[str, Any], folder: Path, first_priority: int
     return sources
 
 
-def _record_batches(name: str, stream: Any) -> Any:
+def _record_batches(name: str, stream: object) -> ArrowStream:
     """Anything that can give Arrow → an object with `__arrow_c_stream__` that streams."""
     if hasattr(stream, "collect_batches"):
-        return stream.collect_batches(maintain_order=True)
+        return cast("ArrowStream", stream.collect_batches(maintain_order=True))
     if hasattr(stream, "__arrow_c_stream__"):
-        return stream
-    raise CorpusError(
-        f"source {name}: expected an Arrow stream or a polars frame, found {type(stream).__name__}", name
-    )
+        return cast("ArrowStream", stream)
+    raise CorpusError(f"source {name}: expected an Arrow stream or a polars frame, found {type(stream).__name__}", name)

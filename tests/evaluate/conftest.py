@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.evaluate.plain_encoder import SENTENCES, PlainEncoder, small_tokenizer
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from tests.evaluate.plain_encoder import SENTENCES, PlainEncoder, small_tokenizer
 
 
 @pytest.fixture(scope="session")

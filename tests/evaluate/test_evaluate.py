@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import pytrec_eval
 import torch
-from tests.evaluate.plain_encoder import SENTENCES, PlainEncoder
 
 from bgetrain import evaluate as module
 from bgetrain.__main__ import main
@@ -20,6 +19,7 @@ from bgetrain.errors import ModelError
 from bgetrain.evaluate import evaluate
 from bgetrain.export import save_pretrained
 from bgetrain.ranking import METRICS
+from tests.evaluate.plain_encoder import SENTENCES, PlainEncoder
 
 
 @pytest.fixture

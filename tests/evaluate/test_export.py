@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
-from tests.evaluate.plain_encoder import SENTENCES, PlainEncoder
 
 from bgetrain.export import save_pretrained, write_scores
+from tests.evaluate.plain_encoder import SENTENCES, PlainEncoder
 
 RECIPE = {"base_model": "example/base", "languages": ["en", "no"], "training": {"learning_rate": 3e-05, "note": "a|b"}}
 SCORES = {"before": {"cran": {"ndcg@10": 0.25}}, "after": {"cran": {"ndcg@10": 0.5, "mrr@10": 0.625}}}

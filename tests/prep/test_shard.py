@@ -21,7 +21,9 @@ def corpus(folder: Path, rows: int = 4000) -> Path:
     """Three sources with duplicates within and across, one of them compressed, one in two files."""
     folder.mkdir()
     lines = [
-        json.dumps({"query": f"question {n * 7919 % (rows - rows // 10)}", "pos": [f"answer {n % 700} " + "word " * 30]})
+        json.dumps(
+            {"query": f"question {n * 7919 % (rows - rows // 10)}", "pos": [f"answer {n % 700} " + "word " * 30]}
+        )
         for n in range(rows)
     ]
     (folder / "plain.jsonl").write_text("\n".join(lines), encoding="utf-8")

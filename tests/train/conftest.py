@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+
 from tests.train.fake_loader import FakeLoader, FakeRow, random_rows
 from tests.train.tiny import VOCABULARY, write_tiny_bert
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from tests.train.tiny import tiny_encoder, write_tiny_bert
 
 from bgetrain.encode import Encoder, pool
 from bgetrain.errors import ModelError
 from bgetrain.padding import TokenRows, length_sorted_chunks
+from tests.train.tiny import tiny_encoder, write_tiny_bert
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import torch.multiprocessing as mp
+
+from bgetrain.gather import Ranks
 from tests.train.fake_loader import FakeRow, random_rows
 from tests.train.tiny import VOCABULARY
 from tests.train.workers import gradient, run_rank
-
-from bgetrain.gather import Ranks
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from tests.train.tiny import write_tiny_bert
 
 ROOT = Path(__file__).parents[2]

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests.reference.loss import masked_info_nce
 
 from bgetrain.loss import candidates, info_nce, scaled_loss
+from tests.reference.loss import masked_info_nce
 
 
 def _random_batch(seed: int, *, rows: int, keys: int, some_off: bool) -> list[dict]:

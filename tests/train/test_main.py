@@ -6,10 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.train.tiny import write_tiny_bert
 
 from bgetrain.__main__ import main as bgetrain
 from bgetrain.main import main
+from tests.train.tiny import write_tiny_bert
 
 if TYPE_CHECKING:
     from collections.abc import Callable

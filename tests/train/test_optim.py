@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.train.tiny import tiny_encoder
 
 from bgetrain.config import OptimConfig
 from bgetrain.errors import ConfigError
 from bgetrain.optim import build_optimizer, learning_rate_at, learning_rate_for, parameter_groups
+from tests.train.tiny import tiny_encoder
 
 
 @pytest.mark.parametrize(

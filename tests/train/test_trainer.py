@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.train.fake_loader import FakeLoader, random_rows
-from tests.train.tiny import VOCABULARY, write_tiny_bert
 
 from bgetrain.main import main
+from tests.train.fake_loader import FakeLoader, random_rows
+from tests.train.tiny import VOCABULARY, write_tiny_bert
 
 if TYPE_CHECKING:
     from collections.abc import Callable

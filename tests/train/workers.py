@@ -9,13 +9,13 @@ from unittest import mock
 
 import torch
 import torch.distributed as dist
-from tests.train.fake_loader import FakeRow, make_batch
-from tests.train.tiny import tiny_encoder
 
 from bgetrain.config import LossConfig
 from bgetrain.data import train_batch
 from bgetrain.gather import Ranks, average_gradients, gather_rows
 from bgetrain.objective import batch_loss
+from tests.train.fake_loader import FakeRow, make_batch
+from tests.train.tiny import tiny_encoder
 
 LOSS = LossConfig(temperature=0.1)
 
