@@ -1,7 +1,6 @@
 //! The one error type of the core. Every variant says where, what was expected, what was found
 //! and, where there is one, what to do next.
 
-use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -192,7 +192,9 @@ impl Cleaner {
                 return Some((Reason::SymbolNoise, detail));
             }
         }
-        out.identity = Identity::of(&out.text, &mut self.scratch);
+        let collapsed = rules.form.collapse_whitespace && !rules.form.keep_newlines;
+        let identity = if collapsed { Identity::of_collapsed } else { Identity::of };
+        out.identity = identity(&out.text, &mut self.scratch);
         None
     }
 }

@@ -38,26 +38,46 @@ pub struct Identity {
 impl Identity {
     /// Identity of `text`; `buffer` is scratch space.
     pub fn of(text: &str, buffer: &mut String) -> Self {
-        let bytes = normalise(text, buffer).as_bytes();
+        Self::of_normal(normalise(text, buffer))
+    }
+
+    /// Identity of a text whose white space `clean` has collapsed to single spaces.
+    pub fn of_collapsed(text: &str, buffer: &mut String) -> Self {
+        if fold(text, buffer) && has_loose_whitespace(buffer) {
+            *buffer = collapse(buffer, false);
+        }
+        Self::of_normal(buffer)
+    }
+
+    fn of_normal(normal: &str) -> Self {
+        let bytes = normal.as_bytes();
         Self { hash: xxh3_128(bytes), key: xxh3_64(bytes) }
     }
 }
 
 /// NFKC → full case folding → runs of White_Space to one space, trimmed (DESIGN "Text form").
 pub fn normalise<'b>(text: &str, buffer: &'b mut String) -> &'b str {
-    buffer.clear();
-    if text.is_ascii() {
-        buffer.push_str(text);
-        buffer.make_ascii_lowercase();
-    } else if !fold_common(text, buffer) {
-        buffer.clear();
-        buffer.extend(text.nfkc().default_case_fold());
-    }
+    fold(text, buffer);
     if has_loose_whitespace(buffer) {
-        let collapsed = collapse(buffer, false);
-        *buffer = collapsed;
+        *buffer = collapse(buffer, false);
     }
     buffer.as_str()
+}
+
+/// NFKC and case folding into `out`. True if the way taken may have made new white space.
+fn fold(text: &str, out: &mut String) -> bool {
+    out.clear();
+    if text.is_ascii() {
+        out.push_str(text);
+        out.make_ascii_lowercase();
+        return false;
+    }
+    if fold_common(text, out) {
+        return false;
+    }
+    out.clear();
+    out.extend(text.nfkc().default_case_fold());
+    true
 }
 
 /// NFKC and case folding of texts made of characters that take part in no composition.
@@ -74,8 +94,22 @@ fn fold_common(text: &str, out: &mut String) -> bool {
             | '\u{2013}'..='\u{2014}'
             | '\u{2018}'..='\u{2019}'
             | '\u{201c}'..='\u{201d}'
+            | '\u{2020}'..='\u{2022}'
+            | '\u{a1}'..='\u{a7}'
+            | '\u{a9}'
+            | '\u{ab}'
+            | '\u{ac}'
+            | '\u{ae}'
+            | '\u{b0}'
+            | '\u{b1}'
+            | '\u{b6}'
+            | '\u{b7}'
+            | '\u{bb}'
+            | '\u{bf}'
             | '\u{d7}'
-            | '\u{e0}'..='\u{ff}' => out.push(character),
+            | '\u{e0}'..='\u{ff}'
+            | '\u{430}'..='\u{44f}' => out.push(character),
+            '\u{410}'..='\u{42f}' => out.extend(char::from_u32(character as u32 + 0x20)),
             // Full-width forms are ASCII in disguise.
             '\u{ff01}'..='\u{ff5e}' => {
                 out.push(char::from((character as u32 - 0xfee0) as u8).to_ascii_lowercase());
@@ -213,6 +247,7 @@ mod tests {
             2 => prop::char::range('\u{4e00}', '\u{4e80}'),
             1 => prop::char::range('\u{80}', '\u{17f}'),
             1 => prop::char::range('\u{300}', '\u{30f}'),
+            1 => prop::char::range('\u{400}', '\u{45f}'),
             1 => prop::char::range('\u{ff00}', '\u{ffa0}'),
             1 => prop::char::range('\u{2000}', '\u{2030}'),
             1 => prop::char::range('\u{3000}', '\u{30ff}'),
@@ -230,6 +265,9 @@ mod tests {
         fn normalise_equals_the_slow_path(text in texts()) {
             let mut buffer = String::new();
             prop_assert_eq!(normalise(&text, &mut buffer), slow_normalise(&text));
+            let mut cleaned = String::new();
+            clean(&text, FORM, &mut cleaned);
+            prop_assert_eq!(Identity::of_collapsed(&cleaned, &mut buffer), Identity::of(&cleaned, &mut String::new()));
         }
 
         #[test]

@@ -13,6 +13,7 @@ use crate::progress::Progress;
 use crate::shuffle::bucket::{SortedRows, Spill, load, path, size};
 use crate::shuffle::row::{SpillRow, decode, peek};
 use crate::shuffle::transfer::{Cargo, Transfer};
+use crate::shuffle::{RowId, order_key};
 use crate::{Error, Result};
 
 /// Names of the spill families.
@@ -109,14 +110,14 @@ fn move_texts(stage: &Stage<'_>, bucket: usize, transfers: &Spill, gate: &Gate) 
     let rows_path = path(stage.read, ROWS, bucket);
     let decisions_path = path(stage.dedup, DECISIONS, bucket);
     let _pass = gate.enter(size(&rows_path)? + 2 * size(&decisions_path)?);
-    let decisions = Decision::decode_all(&load(&decisions_path)?);
+    let mut decisions = Along::new(Decision::decode_all(&load(&decisions_path)?), stage.layout, |one| one.row);
     let rows = SortedRows::open(&rows_path, stage.memory / 2)?;
     let (mut scratch, mut bytes) = (Vec::new(), Vec::new());
     for position in 0..rows.len() {
         let body = rows.body(position, &mut scratch)?;
-        let (_, id) = peek(body)?;
-        let own = own_decisions(&decisions, id);
-        if own.is_empty() {
+        let (order, id) = peek(body)?;
+        let own = decisions.next(order, id);
+        if own.clone().next().is_none() {
             continue;
         }
         let mut row = SpillRow::default();
@@ -148,10 +149,30 @@ fn move_texts(stage: &Stage<'_>, bucket: usize, transfers: &Spill, gate: &Gate) 
     Ok(())
 }
 
-/// The decisions about one row, from a list sorted by row.
-pub fn own_decisions(decisions: &[Decision], row: crate::shuffle::RowId) -> &[Decision] {
-    let start = decisions.partition_point(|decision| decision.row < row);
-    let length = decisions[start..].partition_point(|decision| decision.row == row);
-    &decisions[start..start + length]
+/// Things about rows, in the shuffled order of the rows, to be walked along with the rows themselves.
+#[derive(Debug)]
+pub struct Along<T> {
+    items: Vec<(u64, RowId, T)>,
+    at: usize,
 }
 
+impl<T> Along<T> {
+    /// Sorts `items`, each about the row that `row` names, into shuffled order; items of one row keep theirs.
+    pub fn new(items: Vec<T>, layout: &BucketLayout, row: impl Fn(&T) -> RowId) -> Self {
+        let place = |item: T| {
+            let row = row(&item);
+            (order_key(layout.files[row.file as usize].seed, row.line), row, item)
+        };
+        let mut items: Vec<_> = items.into_iter().map(place).collect();
+        items.sort_by_key(|&(order, row, _)| (order, row));
+        Self { items, at: 0 }
+    }
+
+    /// The items about the next row, which must come after all rows asked for before.
+    pub fn next(&mut self, order: u64, row: RowId) -> impl Iterator<Item = &T> + Clone {
+        let start = self.at + self.items[self.at..].iter().take_while(|item| (item.0, item.1) < (order, row)).count();
+        let count = self.items[start..].iter().take_while(|item| (item.0, item.1) == (order, row)).count();
+        self.at = start + count;
+        self.items[start..self.at].iter().map(|(_, _, item)| item)
+    }
+}

@@ -301,9 +301,7 @@ impl<'a> Worker<'a> {
         }
         let order = order_key(entry.seed, id.line);
         let bucket = self.layout.bucket(entry.source, task, order);
-        self.bytes.clear();
-        row::encode(&self.pair, id, order, &mut self.bytes);
-        self.outputs.rows.append(bucket as usize, &self.bytes)?;
+        self.outputs.rows.append_with(bucket as usize, |bytes| row::encode(&self.pair, id, order, bytes))?;
         self.bucket_rows[bucket as usize] += 1;
 
         self.bytes.clear();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
-use super::dedup_stage::{DECISIONS, ROWS, Stage, TRANSFERS, own_decisions};
+use super::dedup_stage::{Along, DECISIONS, ROWS, Stage, TRANSFERS};
 use super::gate::{Gate, for_each};
 use super::lengths::LengthCounts;
 use super::rejects::{Reject, RejectSink, excerpt};
@@ -92,8 +92,8 @@ fn write_part(
     let transfers_path = path(stage.dedup, TRANSFERS, job.bucket);
     let beside = 2 * size(&decisions_path)? + 2 * size(&transfers_path)?;
     let _pass = gate.enter(size(&rows_path)? + beside);
-    let decisions = Decision::decode_all(&load(&decisions_path)?);
-    let transfers = Transfer::decode_all(&load(&transfers_path)?)?;
+    let mut decisions = Along::new(Decision::decode_all(&load(&decisions_path)?), stage.layout, |one| one.row);
+    let mut transfers = Along::new(Transfer::decode_all(&load(&transfers_path)?)?, stage.layout, |one| one.to);
     let rows = SortedRows::open(&rows_path, stage.memory)?;
 
     let mut part = Part {
@@ -117,10 +117,8 @@ fn write_part(
         }
         let mut row = SpillRow::default();
         decode(rows.body(position, &mut scratch)?, &mut row)?;
-        let id = row.row;
-        let start = transfers.partition_point(|transfer| transfer.to < id);
-        let length = transfers[start..].partition_point(|transfer| transfer.to == id);
-        part.row(row, own_decisions(&decisions, id), &transfers[start..start + length])?;
+        let (order, id) = (row.order, row.row);
+        part.row(row, decisions.next(order, id), transfers.next(order, id))?;
     }
     rejects.add(&mut part.rejects)?;
     let mut result = part.result;
@@ -141,7 +139,12 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    fn row<'r>(&mut self, mut row: SpillRow<'r>, decisions: &[Decision], transfers: &'r [Transfer]) -> Result<()> {
+    fn row<'r>(
+        &mut self,
+        mut row: SpillRow<'r>,
+        decisions: impl Iterator<Item = &'r Decision>,
+        transfers: impl Iterator<Item = &'r Transfer>,
+    ) -> Result<()> {
         let (mut also, mut gone) = (Vec::new(), [Vec::new(), Vec::new()]);
         for decision in decisions {
             match decision.action {

@@ -73,7 +73,7 @@ pub(super) struct Checked<'a> {
 
 impl<'a> Checked<'a> {
     pub(super) fn new(bytes: &'a [u8], max: usize) -> Self {
-        Self { bytes, text: std::str::from_utf8(bytes).ok(), nul: memchr::memchr(0, bytes).is_some(), max }
+        Self { bytes, text: simdutf8::basic::from_utf8(bytes).ok(), nul: memchr::memchr(0, bytes).is_some(), max }
     }
 
     /// The text of a record, or why it is none.

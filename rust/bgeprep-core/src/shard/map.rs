@@ -1,4 +1,4 @@
-//! Files as Arrow buffers, without a copy. The one place of the shard room that needs `unsafe`.
+//! Files as Arrow buffers, without a copy. The one place of the crate that needs `unsafe`.
 
 use std::path::Path;
 use std::ptr::NonNull;
@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// Pages are read when they are touched. Parts are never changed in place (the writer renames
 /// whole files), which is what makes a mapping sound: whoever truncates a part under a running
 /// reader gets the bus error that every memory-mapped format gives.
-pub(super) fn map(path: &Path, expected: u64) -> Result<Buffer> {
+pub(crate) fn map(path: &Path, expected: u64) -> Result<Buffer> {
     let file = fs::File::open(path).map_err(Error::io(path, "open"))?;
     let length = file.metadata().map_err(Error::io(path, "read"))?.len();
     if length != expected {

@@ -23,7 +23,7 @@ mod columns;
 mod content;
 mod index;
 mod json;
-mod map;
+pub(crate) mod map;
 mod sink;
 
 pub use format::{Layout, ShardRow};

@@ -8,7 +8,7 @@ use arrow_schema::{ArrowError, DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use super::manifest::{PartInfo, relative_name};
 use super::sink::AtomicFile;
@@ -63,8 +63,13 @@ pub fn write_rejects(path: &Path, rows: impl Iterator<Item = Result<RejectRow>>)
     let file = AtomicFile::create(path)?;
     let fail = |error: ParquetError| parquet_error(path, error);
     let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).map_err(fail)?))
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).map_err(fail)?))
         .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
+        // Texts hardly repeat: a dictionary of them costs time and saves nothing.
+        .set_column_dictionary_enabled("query".into(), false)
+        .set_column_dictionary_enabled("text".into(), false)
+        .set_column_statistics_enabled("query".into(), EnabledStatistics::None)
+        .set_column_statistics_enabled("text".into(), EnabledStatistics::None)
         .set_created_by("bgeprep".to_owned())
         .build();
     let schema = Arc::new(schema());

@@ -6,10 +6,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use arrow_buffer::Buffer;
 use fs_err as fs;
 
 use super::RowId;
 use super::row::peek;
+use crate::shard::map::map;
 use crate::{Error, Result};
 
 /// Above this many buckets a file is opened for each flush: open files are a scarce good.
@@ -51,9 +53,14 @@ impl Spill {
 
     /// Appends whole records to a file.
     pub fn append(&self, index: usize, records: &[u8]) -> Result<()> {
+        self.append_with(index, |buffer| buffer.extend_from_slice(records))
+    }
+
+    /// Lets `write` append whole records to a file's buffer.
+    pub fn append_with(&self, index: usize, write: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
         let mut bucket =
             self.buckets[index].lock().map_err(|_| Error::Internal("a spill writer died".to_owned()))?;
-        bucket.buffer.extend_from_slice(records);
+        write(&mut bucket.buffer);
         if bucket.buffer.len() >= self.flush_at { self.flush(index, &mut bucket) } else { Ok(()) }
     }
 
@@ -124,7 +131,7 @@ pub struct SortedRows {
 
 #[derive(Debug)]
 enum Body {
-    Loaded(Vec<u8>),
+    Mapped(Buffer),
     OnDisk(File),
 }
 
@@ -137,14 +144,14 @@ struct Entry {
 }
 
 impl SortedRows {
-    /// Opens a bucket; loads it if it has at most `memory` bytes, else reads each row when asked.
+    /// Opens a bucket; maps it if it has at most `memory` bytes, else reads each row when asked.
     pub fn open(path: &Path, memory: u64) -> Result<Self> {
         let bytes = size(path)?;
         let mut index = Vec::new();
         let body = if bytes <= memory {
-            let loaded = load(path)?;
-            scan(&mut loaded.as_slice(), path, &mut index)?;
-            Body::Loaded(loaded)
+            let mapped = if bytes == 0 { Buffer::default() } else { map(path, bytes)? };
+            scan_mapped(&mapped, &mut index)?;
+            Body::Mapped(mapped)
         } else {
             let file = File::open(path).map_err(Error::io(path, "read"))?;
             scan(&mut std::io::BufReader::with_capacity(1 << 20, &file), path, &mut index)?;
@@ -164,17 +171,12 @@ impl SortedRows {
         self.index.is_empty()
     }
 
-    /// The origin of the `position`-th row.
-    pub fn id(&self, position: usize) -> RowId {
-        self.index[position].row
-    }
-
     /// The bytes of the `position`-th row in shuffled order; `scratch` holds them if they are read
     /// from disk.
     pub fn body<'a>(&'a self, position: usize, scratch: &'a mut Vec<u8>) -> Result<&'a [u8]> {
         let entry = self.index[position];
         match &self.body {
-            Body::Loaded(bytes) => Ok(&bytes[entry.offset as usize..][..entry.length as usize]),
+            Body::Mapped(bytes) => Ok(&bytes[entry.offset as usize..][..entry.length as usize]),
             Body::OnDisk(file) => {
                 scratch.resize(entry.length as usize, 0);
                 file.read_exact_at(scratch, entry.offset).map_err(Error::io(&self.path, "read"))?;
@@ -185,6 +187,21 @@ impl SortedRows {
 }
 
 /// Walks over length-prefixed rows and notes where each lies.
+fn scan_mapped(mut rows: &[u8], index: &mut Vec<Entry>) -> Result<()> {
+    let torn = || Error::Internal("a spill file ends within a row".to_owned());
+    let mut offset = 0;
+    while let Some((length, rest)) = rows.split_first_chunk() {
+        let length = u32::from_le_bytes(*length);
+        let (body, rest) = rest.split_at_checked(length as usize).ok_or_else(torn)?;
+        let (order, row) = peek(body)?;
+        index.push(Entry { order, row, offset: offset + 4, length });
+        offset += 4 + u64::from(length);
+        rows = rest;
+    }
+    if rows.is_empty() { Ok(()) } else { Err(torn()) }
+}
+
+/// The same for a file that is too large to map.
 fn scan(reader: &mut impl Read, path: &Path, index: &mut Vec<Entry>) -> Result<()> {
     let (mut offset, mut body) = (0, Vec::new());
     loop {

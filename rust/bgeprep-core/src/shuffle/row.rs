@@ -91,14 +91,20 @@ pub fn decode<'a>(body: &'a [u8], out: &mut SpillRow<'a>) -> Result<()> {
     let (num_pos, num_neg) = (cursor.u32()? as usize, cursor.u32()? as usize);
     let sizes = [cursor.u32()?, cursor.u32()?, cursor.u32()?];
     let table = cursor.bytes((num_pos + num_neg) * ITEM)?;
-    [out.query, out.id, out.prompt] =
-        [cursor.text(sizes[0])?, cursor.text(sizes[1])?, cursor.text(sizes[2])?];
+    // One look at all texts of the row together; cutting then only asks where characters begin.
+    let mut texts = simdutf8::basic::from_utf8(cursor.body).map_err(|_| damaged())?;
+    let mut text = |bytes: u32| {
+        let (head, rest) = texts.split_at_checked(bytes as usize).ok_or_else(damaged)?;
+        texts = rest;
+        Ok::<&str, Error>(head)
+    };
+    [out.query, out.id, out.prompt] = [text(sizes[0])?, text(sizes[1])?, text(sizes[2])?];
     out.pos.clear();
     out.neg.clear();
     for (index, entry) in table.chunks_exact(ITEM).enumerate() {
         let mut entry = Cursor { body: entry };
         let (key, score) = (entry.u64()?, f32::from_bits(entry.u32()?));
-        let item = Item { text: cursor.text(entry.u32()?)?, key, score };
+        let item = Item { text: text(entry.u32()?)?, key, score };
         if index < num_pos { out.pos.push(item) } else { out.neg.push(item) }
     }
     Ok(())
@@ -129,11 +135,6 @@ impl<'a> Cursor<'a> {
         let (head, rest) = self.body.split_first_chunk().ok_or_else(damaged)?;
         self.body = rest;
         Ok(u64::from_le_bytes(*head))
-    }
-
-    fn text(&mut self, count: u32) -> Result<&'a str> {
-        let bytes = self.bytes(count as usize)?;
-        std::str::from_utf8(bytes).map_err(|_| damaged())
     }
 }
 
