@@ -237,6 +237,34 @@ def test_token_ids_equal_those_of_tokenizers(
     assert seen > 600
 
 
+def test_on_real_pairs_the_rules_hold_and_the_ids_are_those_of_tokenizers(
+    repository: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    bgeprep.shard(repository / "examples" / "demo" / "data" / "pairs", tmp_path / "shards")
+    rows = list(bgeprep.open(tmp_path / "shards"))
+    tasks = {row["source"]: "retrieval" for row in rows}
+    known = reference.known_positives(rows, tasks)
+    tokenizer = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(48)
+    loader = BatchLoader(tmp_path / "shards", tokenizer_folder, batch_size=96, passage_max_len=48, threads=2)
+    plan = list(loader.plan())
+    for batch in plan[::10]:
+        assert reference.violations(rows, known, batch, "retrieval") == []
+    compared = 0
+    for batch in loader:
+        if batch.step % 10 == 0:
+            place_of = dict(zip(plan[batch.step]["rows"], plan[batch.step]["positives"], strict=True))
+            texts = [rows[number]["pos"][place_of[number]] for number in batch.row_ids.tolist()]
+            positives = np.flatnonzero(batch.doc_is_positive)
+            for document, encoding in zip(positives, tokenizer.encode_batch(texts), strict=True):
+                assert _slice(batch.doc_ids, batch.doc_offsets, document) == encoding.ids
+                compared += 1
+    assert compared > 500
+    given_up = [entry["row"] for entry in loader.report()["unplaced"]]
+    assert reference.times_used(len(rows), plan, given_up) == [1] * len(rows)
+
+
 def test_arrays_have_the_stated_types_and_belong_together(options: dict[str, Any], known: list[set[str]]) -> None:
     types = {
         "row_ids": np.uint64, "source_ids": np.uint32, "query_ids": np.int32, "query_offsets": np.int64,

@@ -86,11 +86,7 @@ impl Options {
             "sources" => Instruction::Sources(self.source_instructions.clone().into_iter().collect()),
             other => return Err(Error::Internal(format!("unknown instruction mode {other:?}"))),
         };
-        Ok(CollateOptions {
-            query_max_len: self.query_max_len,
-            passage_max_len: self.passage_max_len,
-            instruction,
-        })
+        Ok(CollateOptions { query_max_len: self.query_max_len, passage_max_len: self.passage_max_len, instruction })
     }
 }
 
