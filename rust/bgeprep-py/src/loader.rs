@@ -171,7 +171,7 @@ impl BatchReader {
             let mut steps = 0;
             planner.count_steps(|| {
                 steps += 1;
-                if steps % STEPS_A_LOOK == 0
+                if u64::is_multiple_of(steps, STEPS_A_LOOK)
                     && let Err(error) = Python::attach(|py| py.check_signals())
                 {
                     raised = Some(error);
