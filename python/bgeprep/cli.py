@@ -267,7 +267,7 @@ def _row_text(number: int, row: dict[str, Any]) -> str:
     for role in ("pos", "neg"):
         for item, text in enumerate(row[role]):
             scores = row[f"{role}_scores"]
-            score = f"  [{scores[item]:.4g}]" if scores else ""
+            score = f"  [{scores[item]:.4g}]" if scores and scores[item] is not None else ""
             lines.append(f"  {role}    {text if len(text) <= 400 else text[:400] + '…'}{score}")
     return "\n".join(lines) + "\n"
 

@@ -36,6 +36,7 @@ __all__ = [
     "gather_rows_with_gradient",
     "join",
     "leave",
+    "lost_a_rank",
     "sum_over_ranks",
 ]
 
@@ -102,6 +103,11 @@ def leave(ranks: Ranks) -> None:
     """Says goodbye to the other ranks; harmless where there are none."""
     if ranks.world_size > 1 and dist.is_initialized():
         dist.destroy_process_group()
+
+
+def lost_a_rank(error: BaseException) -> bool:
+    """Whether an error is that of a collective whose other side has gone."""
+    return isinstance(error, dist.DistError) or (type(error) is RuntimeError and "gloo" in str(error))
 
 
 def exchange(values: Sequence[int], ranks: Ranks) -> list[list[int]]:

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from bgetrain.checkpoint import TrainerState, load_optimizer, optimizer_tensors, save_checkpoint
-from bgetrain.errors import Interrupted, TrainingError
+from bgetrain.errors import Interrupted, RankError, TrainingError
 from bgetrain.export import save_pretrained
-from bgetrain.gather import average_gradients, broadcast_parameters, exchange, gather_rows
+from bgetrain.gather import average_gradients, broadcast_parameters, exchange, gather_rows, lost_a_rank
 from bgetrain.interrupt import StopSignal
 from bgetrain.metrics import Meter, MetricLog, Record, note
 from bgetrain.objective import batch_loss
@@ -103,6 +103,7 @@ class Trainer:
 
         Raises:
             Interrupted: a signal came; the state is saved.
+            RankError: another rank has ended.
             TrainingError: the loss or the gradient is not a number, or no query has a negative.
         """
         run = self._config.run
@@ -136,6 +137,13 @@ class Trainer:
             raise TrainingError(
                 f"step {self.step + 1}: out of GPU memory",
                 hint="--gradient_checkpointing, or a smaller --per_device_train_batch_size or --passage_max_len",
+            ) from error
+        except RuntimeError as error:
+            if not lost_a_rank(error):
+                raise
+            raise RankError(
+                f"rank {self._ranks.rank}: another rank has ended in step {self.step + 1}",
+                hint="what it said stands above; --resume_from_checkpoint last goes on from the last checkpoint",
             ) from error
         finally:
             self._log.close()

@@ -92,7 +92,7 @@ def test_a_line_of_50_mb_is_a_reject_with_its_line(tmp_path: Path) -> None:
 
 def test_mixed_shapes_in_one_file(tmp_path: Path) -> None:
     lines = [
-        {"query": "flag embedding", "pos": ["shape"], "neg": ["n"]},
+        {"query": "flag embedding", "pos": ["shape"], "neg": ["negative"]},
         ["a pair", "in a list"],
         ["a triplet", "in a list", "with negative"],
         {"set": ["first wording", "second wording", "third wording"]},

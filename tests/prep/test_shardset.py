@@ -176,7 +176,7 @@ def test_inspect_has_the_promised_keys_and_balances(shards: Path) -> None:
     queries = [len(row["query"]) for row in bgeprep.open(shards) if row["source"] == "faq"]
     assert faq["lengths"]["query"]["count"] == 5000
     assert faq["lengths"]["query"]["max"] == max(queries)
-    assert faq["lengths"]["query"]["mean"] == pytest.approx(np.mean(queries))
+    assert faq["lengths"]["query"]["mean"] == pytest.approx(np.mean(queries), abs=0.01)
 
 
 def test_verify_finds_nothing_in_a_whole_set(shards: Path) -> None:

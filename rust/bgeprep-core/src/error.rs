@@ -1,6 +1,7 @@
 //! The one error type of the core. Every variant says where, what was expected, what was found
 //! and, where there is one, what to do next.
 
+use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -91,6 +92,25 @@ impl Error {
     /// Turns an I/O error into ours: `.map_err(Error::io(path, "read"))`.
     pub fn io(path: impl Into<PathBuf>, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { path, action, source }
+        move |source| Self::Io { path, action, source: plain(source) }
+    }
+}
+
+/// `fs_err` wraps the system's error to add the path, which we add ourselves; without the wrapping
+/// the error number is there again, and with it the exception class in Python.
+fn plain(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|inner| inner.source()).and_then(|inner| inner.downcast_ref::<io::Error>());
+    inner.and_then(io::Error::raw_os_error).map_or(error, io::Error::from_raw_os_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_system_error_survives() {
+        let error = fs_err::read("/nowhere/at/all").map_err(Error::io("/nowhere/at/all", "read"));
+        let Err(Error::Io { source, .. }) = error else { panic!("expected an I/O error") };
+        assert_eq!((source.kind(), source.raw_os_error()), (io::ErrorKind::NotFound, Some(2)));
     }
 }

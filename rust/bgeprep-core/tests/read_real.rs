@@ -2,6 +2,7 @@
 //! of whole data sets, those.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bgeprep_core::read::{Body, CHUNK_BYTES, ColumnMapping, Format, LabelMeaning, ReadOptions, Unmapped, open};
@@ -121,7 +122,8 @@ fn scores_and_prompts_of_flag_embedding_rows() {
 #[test]
 fn whole_data_sets() {
     let Some(folder) = std::env::var_os("BGE_DATA").map(PathBuf::from) else {
-        eprintln!("skipped: BGE_DATA is not set");
+        // A skip is said aloud, for whoever runs the tests.
+        let _ = writeln!(std::io::stderr(), "skipped: BGE_DATA is not set");
         return;
     };
     for (name, pairs) in [

@@ -1,4 +1,4 @@
-//! One partition of key records → decisions. See DESIGN "Dedup of pairs" and §9 "Dedup".
+//! One partition of key records → decisions.
 //!
 //! For each query, in order of survival (source priority, score, origin):
 //! 1. a positive that stands in an earlier row goes, and a row left without positives with it;
@@ -85,6 +85,11 @@ impl<'a> Group<'a> {
                 rows.len() - 1
             });
             if record.kind == Kind::Positive { &mut rows[at].positives } else { &mut rows[at].negatives }.push(index);
+        }
+        for row in &mut rows {
+            // Survival decides between rows; within a row "first" means the order of its lists.
+            row.positives.sort_by_key(|&index| records[index].item);
+            row.negatives.sort_by_key(|&index| records[index].item);
         }
         Self { records, mode, rows, row_index, repeats: vec![None; records.len()] }
     }

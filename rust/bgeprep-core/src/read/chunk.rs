@@ -77,12 +77,13 @@ impl<'a> Checked<'a> {
     }
 
     /// The text of a record, or why it is none.
-    pub(super) fn get(&self, from: usize, to: usize) -> Result<&'a str, Body<'a>> {
+    pub(super) fn get(&self, from: usize, to: usize) -> Result<&'a str, Box<Body<'a>>> {
         let bytes = &self.bytes[from..to];
         if bytes.len() > self.max {
-            return Err(too_long(self.max, Cow::Owned(head(bytes))));
+            return Err(Box::new(too_long(self.max, Cow::Owned(head(bytes)))));
         }
-        let bad = |reason, detail: &str| Body::Bad { reason, detail: detail.into(), text: Cow::Owned(head(bytes)) };
+        let bad =
+            |reason, detail: &str| Box::new(Body::Bad { reason, detail: detail.into(), text: Cow::Owned(head(bytes)) });
         if self.nul && memchr::memchr(0, bytes).is_some() {
             return Err(bad(Reason::NotText, "NUL bytes"));
         }
@@ -107,7 +108,7 @@ fn lines(bytes: &[u8], first: u64, columns: &mut Columns<'_>, visit: &mut Visit<
         if !stripped.trim_ascii().is_empty() {
             let body = match checked.get(from, from + stripped.len()) {
                 Ok(text) => json::record(text, line, columns, &mut row)?,
-                Err(bad) => bad,
+                Err(bad) => *bad,
             };
             visit(Record { line, body })?;
         }
@@ -130,7 +131,7 @@ fn elements(
         let blank = bytes[*from..*to].len() - bytes[*from..*to].trim_ascii_start().len();
         let body = match checked.get(from + blank, *to) {
             Ok(text) => json::record(text, line, columns, &mut row)?,
-            Err(bad) => bad,
+            Err(bad) => *bad,
         };
         visit(Record { line, body })?;
     }

@@ -30,7 +30,7 @@ pub(super) fn records(bytes: &[u8], first: u64, columns: &mut Columns<'_>, visit
         if !stripped.trim_ascii().is_empty() {
             let body = match checked.get(from, from + stripped.len()) {
                 Ok(text) => record(text, line, &places, columns, &mut cells, &mut row)?,
-                Err(bad) => bad,
+                Err(bad) => *bad,
             };
             visit(Record { line, body })?;
         }

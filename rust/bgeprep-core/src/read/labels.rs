@@ -80,7 +80,6 @@ pub(super) fn judge(field: &Field<'_>, mapping: &[(String, LabelMeaning)]) -> Ve
     }
 }
 
-#[expect(clippy::float_cmp, reason = "a label is exactly 0 or 1, or it is a grade")]
 fn by_grade(grade: f64) -> Verdict {
     if grade.is_nan() {
         Verdict::Drop

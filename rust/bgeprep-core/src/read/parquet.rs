@@ -5,6 +5,7 @@ use std::path::Path;
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::RowGroupMetaData;
 
 use super::arrow::{BatchReader, Position};
 use super::roles::Layout;
@@ -18,7 +19,7 @@ pub(super) fn open(path: &Path, layout: Layout, chunk_bytes: usize) -> Result<Bo
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| unreadable(path, &error))?;
     let metadata = builder.metadata();
     let rows = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
-    let unpacked: i64 = metadata.row_groups().iter().map(|group| group.total_byte_size()).sum();
+    let unpacked: i64 = metadata.row_groups().iter().map(RowGroupMetaData::total_byte_size).sum();
     let row_bytes = (u64::try_from(unpacked).unwrap_or(0) / rows.max(1)).max(1);
     let batch_rows = (chunk_bytes as u64 / row_bytes).clamp(1, 8192) as usize;
     let reader = builder.with_batch_size(batch_rows).build().map_err(|error| unreadable(path, &error))?;

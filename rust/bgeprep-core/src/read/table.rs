@@ -94,7 +94,7 @@ enum Cells {
     Float(Float64Array),
     /// Items of all rows, and where those of each row end; `None` for a null row.
     List {
-        items: Box<Cells>,
+        items: Box<Self>,
         spans: Vec<Option<(usize, usize)>>,
     },
     Null,

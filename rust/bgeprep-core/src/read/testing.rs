@@ -65,21 +65,21 @@ fn show(body: &Body<'_>) -> String {
         Body::Pair(pair) => {
             let mut shown = format!("{} | {}", pair.query, pair.pos.join(" + "));
             if !pair.neg.is_empty() {
-                shown += &format!(" | {}", pair.neg.join(" + "));
+                shown.extend([format!(" | {}", pair.neg.join(" + "))]);
             }
             if !pair.pos_scores.is_empty() {
-                shown += &format!(" pos_scores {:?}", pair.pos_scores);
+                shown.extend([format!(" pos_scores {:?}", pair.pos_scores)]);
             }
             if !pair.neg_scores.is_empty() {
-                shown += &format!(" neg_scores {:?}", pair.neg_scores);
+                shown.extend([format!(" neg_scores {:?}", pair.neg_scores)]);
             }
             for (name, value) in [("id", &pair.id), ("prompt", &pair.prompt)] {
                 if !value.is_empty() {
-                    shown += &format!(" {name} {value}");
+                    shown.extend([format!(" {name} {value}")]);
                 }
             }
             if let Some(task) = pair.task {
-                shown += &format!(" task {}", task.name());
+                shown.extend([format!(" task {}", task.name())]);
             }
             shown
         }

@@ -15,7 +15,7 @@ use super::testing::{Owned, drain, options, read_bytes};
 use super::{Format, ReadOptions, open_stream};
 
 fn read(name: &str, text: &str, chunk_bytes: usize, max_line_bytes: usize) -> Result<Vec<Owned>, String> {
-    let options = ReadOptions { chunk_bytes, max_line_bytes, ..options() };
+    let options = ReadOptions { max_line_bytes, chunk_bytes, ..options() };
     read_bytes(name, text.as_bytes(), &options).map(|(records, _)| records).map_err(|error| {
         // The folder is another one each time.
         error.to_string().rsplit('/').next().unwrap_or_default().to_owned()

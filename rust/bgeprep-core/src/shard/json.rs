@@ -93,28 +93,25 @@ impl Formatter for Indented {
     }
 }
 
-macro_rules! hex {
-    ($module:ident, $number:ty, $digits:literal) => {
-        /// A checksum as lower-case hexadecimal digits: JSON numbers end at 2^53 in many readers.
-        pub(super) mod $module {
-            use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+/// A checksum as lower-case hexadecimal digits, two a byte: JSON numbers end at 2^53 in many readers.
+pub(super) mod hex {
+    use std::fmt::LowerHex;
 
-            #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's `with` passes references")]
-            pub(in super::super) fn serialize<S: Serializer>(value: &$number, out: S) -> Result<S::Ok, S::Error> {
-                out.collect_str(&format_args!(concat!("{:0", $digits, "x}"), value))
-            }
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
 
-            pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<$number, D::Error> {
-                let text = String::deserialize(input)?;
-                let digits = text.len() == $digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-                digits
-                    .then(|| <$number>::from_str_radix(&text, 16).ok())
-                    .flatten()
-                    .ok_or_else(|| D::Error::custom(format!("expected {} hexadecimal digits, found {text:?}", $digits)))
-            }
-        }
-    };
+    pub(in crate::shard) fn serialize<N: LowerHex, S: Serializer>(number: &N, out: S) -> Result<S::Ok, S::Error> {
+        let digits = 2 * size_of::<N>();
+        out.collect_str(&format_args!("{number:0digits$x}"))
+    }
+
+    pub(in crate::shard) fn deserialize<'de, N: TryFrom<u128>, D: Deserializer<'de>>(input: D) -> Result<N, D::Error> {
+        let text = String::deserialize(input)?;
+        let digits = 2 * size_of::<N>();
+        let plain = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = if plain { u128::from_str_radix(&text, 16).ok() } else { None };
+        number
+            .and_then(|number| N::try_from(number).ok())
+            .ok_or_else(|| D::Error::custom(format!("expected {digits} hexadecimal digits, found {text:?}")))
+    }
 }
-
-hex!(hex64, u64, 16);
-hex!(hex128, u128, 32);

@@ -32,10 +32,10 @@ pub struct Block {
     /// Rows in the batch.
     pub rows: u32,
     /// xxh3-64 of the message.
-    #[serde(with = "json::hex64")]
+    #[serde(with = "json::hex")]
     pub xxh3_64: u64,
     /// xxh3-64 of the buffers that planning reads, see [`super::format`].
-    #[serde(with = "json::hex64")]
+    #[serde(with = "json::hex")]
     pub index_xxh3_64: u64,
 }
 
@@ -50,7 +50,7 @@ pub struct PartInfo {
     /// Length of the file in bytes.
     pub bytes: u64,
     /// xxh3-128 of the file.
-    #[serde(with = "json::hex128")]
+    #[serde(with = "json::hex")]
     pub xxh3_128: u128,
     /// Its record batches in order; empty for reject files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -266,12 +266,11 @@ impl ShardSet {
     fn message(&self, batch: usize) -> Result<Buffer> {
         let Batch { part, block, .. } = &self.batches[batch];
         let part = &self.parts[*part];
-        let mapped = match part.mapped.get() {
-            Some(mapped) => mapped,
-            None => {
-                let mapped = map(&part.path, part.length)?;
-                part.mapped.get_or_init(|| mapped)
-            }
+        let mapped = if let Some(mapped) = part.mapped.get() {
+            mapped
+        } else {
+            let mapped = map(&part.path, part.length)?;
+            part.mapped.get_or_init(|| mapped)
         };
         Ok(mapped.slice_with_length(block.offset as usize, block.length as usize))
     }

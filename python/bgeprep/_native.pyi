@@ -1,0 +1,67 @@
+"""The compiled half of `bgeprep`. Private: its callers are the modules beside it, which document it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, final
+
+from bgeprep.batch import _Options
+from bgeprep.config import PrepConfig
+from bgeprep.inputs import Source
+from bgeprep.shard import RunOptions
+
+__version__: str
+build_profile: str
+
+def shard(
+    config: PrepConfig,
+    sources: Sequence[Source],
+    resolved: str,
+    options: RunOptions,
+    report: Callable[[str, int, int, int, int, int, int, int], None] | None,
+) -> tuple[str, int, int, list[str], bool, bool]:
+    """Runs the preparation: (hash, rows read, rows kept, empty files, resumed, discarded)."""
+
+def spool(stream: Any, path: Path) -> int:
+    """Writes an Arrow stream to a file that the readers take as input; returns its rows."""
+
+def text_key(text: str) -> int:
+    """The batching key of a text: xxh3-64 of its normalised form."""
+
+def verify(
+    path: Path | str,
+    threads: int,
+    report: Callable[[str, int, int, int, int, int, int, int], None] | None,
+) -> tuple[int, int, int, list[str]]:
+    """Checks all of a set: (parts, rows, bytes, problems)."""
+
+@final
+class ShardReader:
+    """An open shard set."""
+
+    @staticmethod
+    def open(path: Path | str) -> ShardReader: ...
+    def __len__(self) -> int: ...
+    def row(self, id: int) -> dict[str, Any]: ...
+    def manifest_json(self) -> str: ...
+    def part_paths(self) -> list[Path]: ...
+    def source_ranges(self) -> list[tuple[int, int]]: ...
+    def record_batches(self) -> Any: ...
+
+@final
+class BatchReader:
+    """One rank's batches."""
+
+    def __new__(cls, shards: Path, options: _Options) -> BatchReader: ...
+    def next(self) -> dict[str, Any] | None: ...
+    def state_json(self) -> str: ...
+    def restore(self, state: str) -> None: ...
+    def close(self) -> None: ...
+    def count_steps(self) -> int: ...
+    def plan(self) -> PlanReader: ...
+    def report_json(self) -> str: ...
+
+@final
+class PlanReader:
+    """Global batches, one by one."""
+
+    def next(self) -> dict[str, Any] | None: ...
