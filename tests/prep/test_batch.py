@@ -92,6 +92,12 @@ def rows(shard_folder: Path) -> list[dict[str, Any]]:
     return list(bgeprep.open(shard_folder))
 
 
+@pytest.fixture(scope="session")
+def known(rows: list[dict[str, Any]]) -> list[set[str]]:
+    """The known positives of every row."""
+    return reference.known_positives(rows, TASKS)
+
+
 def _corpus() -> Iterator[str]:
     for row in [*_retrieval_rows(), *_symmetric_rows(), *_label_rows()]:
         yield row["query"]
@@ -169,13 +175,13 @@ def _slice(values: np.ndarray, offsets: np.ndarray, place: int) -> list[int]:
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 1000])
 @pytest.mark.parametrize("seed", [0, 42])
 def test_no_batch_breaks_a_rule_and_every_row_comes_once_an_epoch(
-    options: dict[str, Any], rows: list[dict[str, Any]], batch_size: int, seed: int
+    options: dict[str, Any], rows: list[dict[str, Any]], known: list[set[str]], batch_size: int, seed: int
 ) -> None:
     loader = BatchLoader(**options | {"batch_size": batch_size, "seed": seed, "num_epochs": 2})
     batches = list(loader.plan())
     assert [batch["step"] for batch in batches] == list(range(len(batches)))
     for batch in batches:
-        assert reference.violations(rows, batch, TASKS[batch["source"]]) == []
+        assert reference.violations(rows, known, batch, TASKS[batch["source"]]) == []
         assert {rows[row]["source"] for row in batch["rows"]} == {batch["source"]}
         assert len(batch["rows"]) <= batch_size
         assert all(len(negatives) <= 3 for negatives in batch["negatives"])
@@ -189,16 +195,16 @@ def test_no_batch_breaks_a_rule_and_every_row_comes_once_an_epoch(
         assert reference.times_used(len(rows), used, given_up) == [1] * len(rows)
 
 
-def test_the_checker_finds_planted_violations(rows: list[dict[str, Any]]) -> None:
+def test_the_checker_finds_planted_violations(rows: list[dict[str, Any]], known: list[set[str]]) -> None:
     ids = [number for number, row in enumerate(rows) if row["source"] == "questions"]
     by_positive: dict[str, list[int]] = {}
     for number in ids:
         by_positive.setdefault(rows[number]["pos"][0], []).append(number)
     colliding = next(numbers for numbers in by_positive.values() if len(numbers) > 1)[:2]
     batch = {"rows": colliding, "positives": [0, 0], "negatives": [[], []]}
-    assert len(reference.violations(rows, batch, "retrieval")) == 2
+    assert len(reference.violations(rows, known, batch, "retrieval")) == 2
     twice = {"rows": [ids[0], ids[0]], "positives": [0, 0], "negatives": [[], []]}
-    assert any("have one query" in line for line in reference.violations(rows, twice, "classification"))
+    assert any("have one query" in line for line in reference.violations(rows, known, twice, "classification"))
 
 
 @pytest.mark.parametrize("make", [_word_piece, _byte_bpe, _unigram])
@@ -207,7 +213,7 @@ def test_token_ids_equal_those_of_tokenizers(
 ) -> None:
     tokenizer: Tokenizer = make()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    documents = {length: {} for length in (9, 14)}
+    documents = {length: {} for length in (9, 22)}
 
     def ids(text: str, length: int) -> list[int]:
         if text not in documents[length]:
@@ -215,7 +221,7 @@ def test_token_ids_equal_those_of_tokenizers(
             documents[length][text] = tokenizer.encode(text).ids
         return list(documents[length][text])
 
-    lengths = {"query_max_len": 14, "passage_max_len": 9}
+    lengths = {"query_max_len": 22, "passage_max_len": 9}
     seen = 0
     for batch in BatchLoader(**options | lengths | {"tokenizer": tmp_path / "tokenizer.json"}):
         instruction = "Find the passage: " if batch.source == "questions" else ""
@@ -223,7 +229,7 @@ def test_token_ids_equal_those_of_tokenizers(
         for place, number in enumerate(batch.row_ids.tolist()):
             row = rows[number]
             texts |= {text_key(text): text for text in [*row["pos"], *row["neg"]]}
-            assert _slice(batch.query_ids, batch.query_offsets, place) == ids(instruction + row["query"], 14)
+            assert _slice(batch.query_ids, batch.query_offsets, place) == ids(instruction + row["query"], 22)
             assert batch.query_keys[place] == text_key(row["query"])
         for document, key in enumerate(batch.doc_keys.tolist()):
             assert _slice(batch.doc_ids, batch.doc_offsets, document) == ids(texts[key], 9)
@@ -231,7 +237,35 @@ def test_token_ids_equal_those_of_tokenizers(
     assert seen > 600
 
 
-def test_arrays_have_the_stated_types_and_belong_together(options: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+def test_on_real_pairs_the_rules_hold_and_the_ids_are_those_of_tokenizers(
+    repository: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    bgeprep.shard(repository / "examples" / "demo" / "data" / "pairs", tmp_path / "shards")
+    rows = list(bgeprep.open(tmp_path / "shards"))
+    tasks = {row["source"]: "retrieval" for row in rows}
+    known = reference.known_positives(rows, tasks)
+    tokenizer = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(48)
+    loader = BatchLoader(tmp_path / "shards", tokenizer_folder, batch_size=96, passage_max_len=48, threads=2)
+    plan = list(loader.plan())
+    for batch in plan[::10]:
+        assert reference.violations(rows, known, batch, "retrieval") == []
+    compared = 0
+    for batch in loader:
+        if batch.step % 10 == 0:
+            place_of = dict(zip(plan[batch.step]["rows"], plan[batch.step]["positives"], strict=True))
+            texts = [rows[number]["pos"][place_of[number]] for number in batch.row_ids.tolist()]
+            positives = np.flatnonzero(batch.doc_is_positive)
+            for document, encoding in zip(positives, tokenizer.encode_batch(texts), strict=True):
+                assert _slice(batch.doc_ids, batch.doc_offsets, document) == encoding.ids
+                compared += 1
+    assert compared > 500
+    given_up = [entry["row"] for entry in loader.report()["unplaced"]]
+    assert reference.times_used(len(rows), plan, given_up) == [1] * len(rows)
+
+
+def test_arrays_have_the_stated_types_and_belong_together(options: dict[str, Any], known: list[set[str]]) -> None:
     types = {
         "row_ids": np.uint64, "source_ids": np.uint32, "query_ids": np.int32, "query_offsets": np.int64,
         "doc_ids": np.int32, "doc_offsets": np.int64, "doc_rows": np.int64, "doc_is_positive": np.bool_,
@@ -251,21 +285,11 @@ def test_arrays_have_the_stated_types_and_belong_together(options: dict[str, Any
         assert set(batch.doc_rows.tolist()) == set(range(count))
         assert np.isnan(batch.doc_scores).all()
         for place, number in enumerate(batch.row_ids.tolist()):
-            known = {text_key(text) for text in reference_known(rows)[number]}
-            assert set(_slice(batch.known_keys, batch.known_offsets, place)) == known
+            expected = {text_key(text) for text in known[number]}
+            assert set(_slice(batch.known_keys, batch.known_offsets, place)) == expected
             first = np.flatnonzero(batch.doc_rows == place)[0]
             assert batch.doc_is_positive[first]
             assert batch.doc_keys[first] in batch.known_keys
-
-
-_KNOWN: list[set[str]] = []
-
-
-def reference_known(rows: list[dict[str, Any]]) -> list[set[str]]:
-    """`known_positives`, worked out once."""
-    if not _KNOWN:
-        _KNOWN.extend(reference.known_positives(rows))
-    return _KNOWN
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 8, 30])

@@ -18,23 +18,30 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def known_positives(rows: Sequence[Row]) -> list[set[str]]:
-    """For each row, the positives of every row of the set with its query, normalised."""
+def known_positives(rows: Sequence[Row], tasks: Mapping[str, str]) -> list[set[str]]:
+    """For each row, the positives of every row of the set with its query, normalised.
+
+    In a `symmetric` source either text of a pair is the query of the other.
+    """
     by_query: dict[str, set[str]] = {}
     for row in rows:
-        by_query.setdefault(normalise(row["query"]), set()).update(map(normalise, row["pos"]))
+        query, positives = normalise(row["query"]), [normalise(text) for text in row["pos"]]
+        by_query.setdefault(query, set()).update(positives)
+        if tasks[row["source"]] == "symmetric":
+            for positive in positives:
+                by_query.setdefault(positive, set()).add(query)
     return [by_query[normalise(row["query"])] for row in rows]
 
 
-def violations(rows: Sequence[Row], batch: Mapping[str, Any], task: str) -> list[str]:
+def violations(rows: Sequence[Row], known: Sequence[set[str]], batch: Mapping[str, Any], task: str) -> list[str]:
     """What is wrong with one global batch of `BatchLoader.plan()`, as sentences; empty if nothing is.
 
     Args:
         rows: all rows of the set, by row id.
+        known: their `known_positives`.
         batch: `rows`, `positives` and `negatives` of the batch.
         task: task of the batch's source.
     """
-    known = known_positives(rows)
     queries = [normalise(rows[row]["query"]) for row in batch["rows"]]
     documents = [
         [normalise(rows[row]["pos"][positive]), *(normalise(rows[row]["neg"][place]) for place in negatives)]

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     /// Eight words, `[CLS] … [SEP]` around a text, and a truncation to 3 that must not count.
-    const WORDS: &str = r###"{
+    const WORDS: &str = r#"{
         "version": "1.0",
         "truncation": {"direction": "Left", "max_length": 3, "strategy": "LongestFirst", "stride": 0},
         "padding": {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0,
@@ -96,7 +96,7 @@ mod tests {
         "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1]}, "decoder": null,
         "model": {"type": "WordLevel", "unk_token": "[UNK]",
                   "vocab": {"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "[UNK]": 3, "a": 4, "b": 5, "c": 6, "d": 7}}
-    }"###;
+    }"#;
 
     fn words() -> (tempfile::TempDir, TextEncoder) {
         let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,7 @@
 //! The loader on real shard sets: token ids, ranks, threads, resuming, and what breaks.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,14 +18,14 @@ use bgeprep_core::tokenize::TextEncoder;
 fn write_tokenizer(folder: &Path) {
     let letters: Vec<String> = ('a'..='z').enumerate().map(|(n, letter)| format!("\"{letter}\": {}", n + 4)).collect();
     let text = format!(
-        r###"{{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        r#"{{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
         "pre_tokenizer": {{"type": "Split", "pattern": {{"Regex": "\\s|"}}, "behavior": "Removed", "invert": false}},
         "post_processor": {{"type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1]}}, "decoder": null,
         "model": {{"type": "WordLevel", "unk_token": "[UNK]",
-                   "vocab": {{"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "[UNK]": 3, {}}}}}}}"###,
+                   "vocab": {{"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "[UNK]": 3, {}}}}}}}"#,
         letters.join(", ")
     );
-    std::fs::write(folder.join("tokenizer.json"), text).unwrap();
+    fs_err::write(folder.join("tokenizer.json"), text).unwrap();
 }
 
 fn letters(text: &str) -> Vec<i32> {
@@ -138,11 +140,6 @@ fn assert_same(left: &[RankBatch], right: &[RankBatch]) {
     for (left, right) in left.iter().zip(right) {
         let bits = |batch: &RankBatch| batch.arrays.doc_scores.iter().map(|score| score.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(left), bits(right));
-        let mut right = right.clone();
-        right.arrays.doc_scores.clone_from(&left.arrays.doc_scores);
-        for (left, right) in left.arrays.doc_scores.iter().zip(&mut right.arrays.doc_scores) {
-            assert_eq!(left.to_bits(), right.to_bits());
-        }
         assert_eq!(left.arrays.row_ids, right.arrays.row_ids);
         assert_eq!(left.arrays.query_ids, right.arrays.query_ids);
         assert_eq!(left.arrays.doc_ids, right.arrays.doc_ids);
@@ -310,10 +307,10 @@ fn a_damaged_part_is_an_error_with_its_name_and_no_end() {
     let setting = setting();
     let part = setting.set.part_path(1).unwrap().to_owned();
     let folder = setting.set.folder().to_owned();
-    let mut bytes = std::fs::read(&part).unwrap();
+    let mut bytes = fs_err::read(&part).unwrap();
     let place = bytes.windows(10).position(|window| window == b"rows.jsonl").unwrap();
     bytes[place] ^= 1;
-    std::fs::write(&part, bytes).unwrap();
+    fs_err::write(&part, bytes).unwrap();
     let set = ShardSet::open(&folder).unwrap();
     let one = LoaderOptions { rank: 0, world_size: 1, prefetch: 2, threads: 2 };
     let mut loader = Loader::new(set, Arc::clone(&setting.encoder), plan(), &collate(), one).unwrap();

@@ -1,5 +1,7 @@
 //! The plan against a brute-force reading of the batch rules, on planted keys.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -240,7 +242,11 @@ fn many_questions_on_few_passages_give_as_few_batches_as_the_fullest_passage_all
     let mut rows = Vec::new();
     for passage in 0..1_000_u64 {
         for question in 0..=passage % 6 {
-            rows.push(PlantedRow { query: 10_000 + passage * 10 + question, pos: vec![passage], ..PlantedRow::default() });
+            rows.push(PlantedRow {
+                query: 10_000 + passage * 10 + question,
+                pos: vec![passage],
+                ..PlantedRow::default()
+            });
         }
     }
     let planted = Planted::new(vec![(Task::Retrieval, rows)]);
@@ -355,7 +361,10 @@ fn settings_that_cannot_work_are_named() {
     assert!(refused(PlanOptions { mix: unknown, ..options(4) }).contains("(source-0), found \"other\""));
     let nothing = weights(&[("source-0", 0.0)]);
     assert!(refused(PlanOptions { mix: nothing, ..options(4) }).contains("no source with rows"));
-    assert!(refused(PlanOptions { mix: Mix::Weighted { weights: None, alpha: f64::NAN }, ..options(4) }).starts_with("batch.alpha"));
+    assert!(
+        refused(PlanOptions { mix: Mix::Weighted { weights: None, alpha: f64::NAN }, ..options(4) })
+            .starts_with("batch.alpha")
+    );
     assert!(refused(PlanOptions { num_epochs: None, ..options(4) }).contains("found neither"));
     let endless = PlanOptions { drop_last: true, num_epochs: None, max_steps: Some(3), ..options(64) };
     let error = Planner::new(Arc::clone(&planted), &endless).unwrap().next_batch().unwrap_err();

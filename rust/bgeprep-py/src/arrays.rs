@@ -16,8 +16,19 @@ pub(crate) fn set_arrays(into: &Bound<'_, PyDict>, arrays: RowArrays) -> PyResul
         };
     }
     set!(
-        row_ids, source_ids, query_ids, query_offsets, doc_ids, doc_offsets, doc_rows, doc_is_positive, doc_scores,
-        query_keys, doc_keys, known_keys, known_offsets
+        row_ids,
+        source_ids,
+        query_ids,
+        query_offsets,
+        doc_ids,
+        doc_offsets,
+        doc_rows,
+        doc_is_positive,
+        doc_scores,
+        query_keys,
+        doc_keys,
+        known_keys,
+        known_offsets
     );
     Ok(())
 }

@@ -86,11 +86,7 @@ impl Options {
             "sources" => Instruction::Sources(self.source_instructions.clone().into_iter().collect()),
             other => return Err(Error::Internal(format!("unknown instruction mode {other:?}"))),
         };
-        Ok(CollateOptions {
-            query_max_len: self.query_max_len,
-            passage_max_len: self.passage_max_len,
-            instruction,
-        })
+        Ok(CollateOptions { query_max_len: self.query_max_len, passage_max_len: self.passage_max_len, instruction })
     }
 }
 
@@ -175,7 +171,7 @@ impl BatchReader {
             let mut steps = 0;
             planner.count_steps(|| {
                 steps += 1;
-                if steps % STEPS_A_LOOK == 0
+                if u64::is_multiple_of(steps, STEPS_A_LOOK)
                     && let Err(error) = Python::attach(|py| py.check_signals())
                 {
                     raised = Some(error);

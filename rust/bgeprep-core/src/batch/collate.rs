@@ -248,7 +248,8 @@ fn instructions(rows: &SetRows, instruction: &Instruction) -> Result<Vec<String>
             sources.iter().map(|source| of(source.task)).collect()
         }
         Instruction::Sources(given) => {
-            if let Some((unknown, _)) = given.iter().find(|(name, _)| sources.iter().all(|source| source.name != *name)) {
+            if let Some((unknown, _)) = given.iter().find(|(name, _)| sources.iter().all(|source| source.name != *name))
+            {
                 let message = format!("expected names of sources of the set, found {unknown:?}");
                 return Err(Error::config("batch.query_instruction", message));
             }

@@ -79,13 +79,7 @@ impl Permutation {
         let mut stream = Stream::new(key);
         let mut keys = [0; Self::HALF_ROUNDS];
         keys.fill_with(|| stream.next());
-        Self {
-            len,
-            right_bits,
-            left_mask: low_bits(bits - right_bits),
-            right_mask: low_bits(right_bits),
-            keys,
-        }
+        Self { len, right_bits, left_mask: low_bits(bits - right_bits), right_mask: low_bits(right_bits), keys }
     }
 
     /// The row at a place; `place` must be below the length.

@@ -159,37 +159,42 @@ impl<R: PlanRows> Planner<R> {
         loop {
             let size = self.options.batch_size;
             let candidates = self.sources.iter().zip(self.rows.sources()).enumerate();
-            let open = candidates.filter(|(_, (pass, source))| !pass.finished && source.rows > 0).map(
-                |(index, (pass, source))| (index, pass.turns, source.rows.div_ceil(size) as f64),
-            );
-            match next_source(self.options.seed, self.epoch, open) {
-                Some(index) => {
-                    let chosen = self.fill(index)?;
-                    let pass = &mut self.sources[index];
-                    pass.turns += 1;
-                    pass.finished = chosen.is_none() || pass.is_through();
-                    if let Some(chosen) = chosen {
-                        return Ok(Some((index, chosen)));
-                    }
+            let open = candidates
+                .filter(|(_, (pass, source))| !pass.finished && source.rows > 0)
+                .map(|(index, (pass, source))| (index, pass.turns, source.rows.div_ceil(size) as f64));
+            let Some(index) = next_source(self.options.seed, self.epoch, open) else {
+                if !self.next_epoch()? {
+                    return Ok(None);
                 }
-                None => {
-                    // Limited by steps, a run goes on until it has them: it must come nearer in each epoch.
-                    let limit = if self.max_steps.is_some() { None } else { self.num_epochs };
-                    match limit {
-                        Some(limit) if self.epoch + 1 >= limit => return Ok(None),
-                        None if self.epoch_step == 0 => return Err(self.no_batch("a whole epoch")),
-                        _ => {}
-                    }
-                    self.epoch += 1;
-                    self.epoch_step = 0;
-                    for pass in &mut self.sources {
-                        pass.begin(self.epoch, self.options.seed);
-                        pass.turns = 0;
-                        pass.finished = false;
-                    }
-                }
+                continue;
+            };
+            let chosen = self.fill(index)?;
+            let pass = &mut self.sources[index];
+            pass.turns += 1;
+            pass.finished = chosen.is_none() || pass.is_through();
+            if let Some(chosen) = chosen {
+                return Ok(Some((index, chosen)));
             }
         }
+    }
+
+    /// Begins another pass over every source; false at the end of the run.
+    fn next_epoch(&mut self) -> Result<bool> {
+        // Limited by steps, a run goes on until it has them: it must come nearer in each epoch.
+        let limit = if self.max_steps.is_some() { None } else { self.num_epochs };
+        match limit {
+            Some(limit) if self.epoch + 1 >= limit => return Ok(false),
+            None if self.epoch_step == 0 => return Err(self.no_batch("a whole epoch")),
+            _ => {}
+        }
+        self.epoch += 1;
+        self.epoch_step = 0;
+        for pass in &mut self.sources {
+            pass.begin(self.epoch, self.options.seed);
+            pass.turns = 0;
+            pass.finished = false;
+        }
+        Ok(true)
     }
 
     fn next_weighted(&mut self) -> Result<Option<(usize, Chosen)>> {
@@ -227,7 +232,8 @@ impl<R: PlanRows> Planner<R> {
 
     fn no_batch(&self, of: &str) -> Error {
         let size = self.options.batch_size;
-        let message = format!("{of} gives no batch of {size} rows without colliding keys; lower batch_size or drop_last");
+        let message =
+            format!("{of} gives no batch of {size} rows without colliding keys; lower batch_size or drop_last");
         Error::config("batch.batch_size", message)
     }
 

@@ -14,11 +14,7 @@ fn due(seed: u64, round: u64, source: usize, turns: u64, share: f64) -> f64 {
 
 /// The source with the turn: `candidates` are (source, turns so far, share above 0). `round` tells
 /// apart schedules that start anew (the epochs of a run that takes all rows once).
-pub(crate) fn next_source(
-    seed: u64,
-    round: u64,
-    candidates: impl Iterator<Item = (usize, u64, f64)>,
-) -> Option<usize> {
+pub(crate) fn next_source(seed: u64, round: u64, candidates: impl Iterator<Item = (usize, u64, f64)>) -> Option<usize> {
     candidates
         .map(|(source, turns, share)| (due(seed, round, source, turns, share), source))
         .min_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)))

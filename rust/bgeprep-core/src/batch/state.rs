@@ -116,7 +116,10 @@ impl PlanState {
     /// Reads a state that Python kept as JSON.
     pub fn from_json(text: &str) -> Result<Self> {
         serde_json::from_str(text).map_err(|error| {
-            Error::config("batch.state", format!("expected a state written by BatchLoader of version {VERSION}: {error}"))
+            Error::config(
+                "batch.state",
+                format!("expected a state written by BatchLoader of version {VERSION}: {error}"),
+            )
         })
     }
 
@@ -154,14 +157,6 @@ impl PlanState {
 
 impl SourceState {
     fn start(name: String) -> Self {
-        Self {
-            name,
-            pass: 0,
-            cursor: 0,
-            turns: 0,
-            finished: false,
-            waiting: Vec::new(),
-            counts: Counts::default(),
-        }
+        Self { name, pass: 0, cursor: 0, turns: 0, finished: false, waiting: Vec::new(), counts: Counts::default() }
     }
 }

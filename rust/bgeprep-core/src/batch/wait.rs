@@ -105,10 +105,13 @@ mod tests {
         let mut looks = Vec::new();
         let mut taken = false;
         waiting
-            .offer(|| true, |row| {
-                looks.push(row);
-                Ok((row < 1_000 && std::mem::replace(&mut taken, true)).then_some(7))
-            })
+            .offer(
+                || true,
+                |row| {
+                    looks.push(row);
+                    Ok((row < 1_000 && std::mem::replace(&mut taken, true)).then_some(7))
+                },
+            )
             .unwrap();
         assert_eq!(looks, [0, 1, 1_000]);
         assert_eq!(waiting.len(), 999);
