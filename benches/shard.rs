@@ -28,7 +28,7 @@ fn bench(criterion: &mut Criterion) {
                     out: out.path().to_owned(),
                     work: out.path().join(".work"),
                     fingerprint: "bench".to_owned(),
-                    overwrite: false,
+                    log: serde_json::Map::new(),
                 };
                 let outcome = pipeline::run(&plan, &options, &Progress::default()).expect("run");
                 assert_eq!(outcome.manifest.rows_read, ROWS as u64);

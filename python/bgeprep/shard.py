@@ -37,7 +37,7 @@ class RunOptions:
     out: Path
     work: Path
     fingerprint: str
-    overwrite: bool
+    log: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,24 +165,14 @@ def _run(
     if found:
         return dataclasses.replace(found, sources=names, skipped_files=skipped)
     work = Path(tmp) / f"bgeprep-{fingerprint[:16]}" if tmp else out / ".work"
+    # Named once: a log of ten thousand files would be longer than the manifest.
+    folders = sorted({str(file.path.resolve().parent) for source in sources for file in source.files})
+    log = {"threads": threads, "memory": memory, "inputs": folders[:100], "started": round(time.time(), 3)}
     options = RunOptions(
-        threads=threads, memory=memory, out=out, work=work, fingerprint=fingerprint, overwrite=overwrite
+        threads=threads, memory=memory, out=out, work=work, fingerprint=fingerprint, log=json.dumps(log)
     )
-    started = time.time()
     out.mkdir(parents=True, exist_ok=True)
     digest, read, kept, empty, resumed, discarded = _native.shard(settings, sources, resolved, options, report)
-    log = {
-        "fingerprint": fingerprint,
-        "hash": digest,
-        "rows_read": read,
-        "rows_kept": kept,
-        "threads": threads,
-        "memory": memory,
-        "inputs": sorted({str(file.path) for source in sources for file in source.files})[:1000],
-        "started": started,
-        "seconds": round(time.time() - started, 3),
-    }
-    (out / "run.json").write_text(json.dumps(log, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return ShardResult(
         path=out,
         hash=digest,

@@ -200,7 +200,9 @@ def test_row_types_become_sub_sources(tmp_path: Path) -> None:
     assert {row["prompt"] for row in bgeprep.open(tmp_path / "out")} == {"do: "}
 
 
-def test_interrupting_stops_and_can_go_on(pairs: Path, shards: Path, tmp_path: Path) -> None:
+def test_interrupting_stops_and_can_go_on(tmp_path: Path) -> None:
+    lines = [json.dumps({"query": f"question {n}", "pos": ["word " * 200 + str(n)]}) for n in range(2000)]
+    (tmp_path / "many.jsonl").write_text(("\n".join(lines) + "\n") * 60)
     calls = []
 
     def stop(*counters: object) -> None:
@@ -208,6 +210,7 @@ def test_interrupting_stops_and_can_go_on(pairs: Path, shards: Path, tmp_path: P
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bgeprep.shard(pairs, tmp_path / "out", config=SMALL_PARTS, report=stop)
-    assert calls
-    assert bgeprep.shard(pairs, tmp_path / "out", config=SMALL_PARTS).rows_kept == len(bgeprep.open(shards))
+        bgeprep.shard(tmp_path / "many.jsonl", tmp_path / "out", threads=1, report=stop)
+    assert len(calls) == 1
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert bgeprep.shard(tmp_path / "many.jsonl", tmp_path / "out").rows_kept == 2000

@@ -81,6 +81,6 @@ pub struct RunOptions {
     pub work: PathBuf,
     /// Identifies input listing and config: work files of another fingerprint are discarded.
     pub fingerprint: String,
-    /// Replace a complete set.
-    pub overwrite: bool,
+    /// What `run.json`, the log beside the set, says beside the fingerprint and the counts.
+    pub log: serde_json::Map<String, serde_json::Value>,
 }

@@ -98,13 +98,16 @@ pub(crate) struct PyRunOptions {
     out: PathBuf,
     work: PathBuf,
     fingerprint: String,
-    overwrite: bool,
+    log: String,
 }
 
-impl From<PyRunOptions> for RunOptions {
-    fn from(options: PyRunOptions) -> Self {
-        let PyRunOptions { threads, memory, out, work, fingerprint, overwrite } = options;
-        Self { threads, memory, out, work, fingerprint, overwrite }
+impl TryFrom<PyRunOptions> for RunOptions {
+    type Error = Error;
+
+    fn try_from(options: PyRunOptions) -> Result<Self> {
+        let PyRunOptions { threads, memory, out, work, fingerprint, log } = options;
+        let log = serde_json::from_str(&log).map_err(|error| Error::Internal(error.to_string()))?;
+        Ok(Self { threads, memory, out, work, fingerprint, log })
     }
 }
 

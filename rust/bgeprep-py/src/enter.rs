@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use crate::error::to_py;
 
 /// How often signals and progress are looked at.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(50);
 
 /// Runs `work` on a thread of its own while this one polls signals and calls
 /// `report(stage, bytes_done, bytes_total, rows_read, rows_kept, rows_dropped, parts_done,
@@ -53,7 +53,6 @@ pub(crate) fn enter<T: Send>(
         if let Some(error) = raised {
             return Err(error);
         }
-        tell(progress, report)?;
         match result {
             Ok(Ok(result)) => result.map_err(to_py),
             _ => Err(to_py(Error::Internal("a worker thread panicked".to_owned()))),

@@ -25,7 +25,7 @@ pub(crate) fn shard(
 ) -> PyResult<(String, u64, u64, Vec<String>, bool, bool)> {
     let plan = plan(config, sources, resolved).map_err(to_py)?;
     let progress = Arc::new(Progress::default());
-    let options = options.into();
+    let options = options.try_into().map_err(to_py)?;
     let outcome = enter(py, &progress, report.as_ref(), || pipeline::run(&plan, &options, &progress))?;
     let manifest = outcome.manifest;
     Ok((

@@ -10,6 +10,7 @@ use super::layout::{BucketLayout, TASKS};
 use super::read_stage::ReadReport;
 use super::rejects::{Merged, Reject, merge};
 use super::shard_stage::SlotResult;
+use super::work::write_whole;
 use crate::config::{PrepPlan, RunOptions};
 use crate::pair::Task;
 use crate::report::RejectPart;
@@ -106,6 +107,18 @@ impl Commit<'_> {
         }
     }
 
+    /// `run.json` says which run made the set. It is there before the manifest is, so that a kill between the two
+    /// leaves a run to go on with and not a set of unknown origin.
+    fn write_log(&self, manifest: &Manifest) -> Result<()> {
+        let mut log = self.options.log.clone();
+        log.insert("fingerprint".to_owned(), self.options.fingerprint.clone().into());
+        log.insert("hash".to_owned(), manifest.hash.clone().into());
+        log.insert("rows_read".to_owned(), manifest.rows_read.into());
+        log.insert("rows_kept".to_owned(), manifest.rows_kept.into());
+        let json = serde_json::to_vec_pretty(&log).map_err(|error| Error::Internal(error.to_string()))?;
+        write_whole(&self.options.out.join("run.json"), &json)
+    }
+
     /// From here on the old set, if there is one, is gone, and the new one is whole only when its
     /// manifest has its name.
     fn move_into_place(&self, manifest: &Manifest) -> Result<()> {
@@ -123,6 +136,7 @@ impl Commit<'_> {
             remove_folder(&to)?;
             fs::rename(&from, &to).map_err(Error::io(&to, "rename to"))?;
         }
+        self.write_log(manifest)?;
         fs::rename(self.set.join("manifest.json"), &old).map_err(Error::io(&old, "rename to"))?;
         // The names above are only as durable as the folder that holds them.
         std::fs::File::open(out).and_then(|folder| folder.sync_all()).map_err(Error::io(out, "sync"))

@@ -123,6 +123,11 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
     let finish = commit::Commit { plan, options, layout: &layout, read: &read, names: &names, set: &set };
     let manifest = finish.run(results, &[read_rejects, shard_rejects])?;
     work.remove()?;
+    // The set was assembled beside its place even where the work files lay elsewhere.
+    let beside = options.out.join(".work");
+    if beside.exists() {
+        fs_err::remove_dir_all(&beside).map_err(Error::io(&beside, "remove"))?;
+    }
     Ok(Outcome { manifest, empty_files: read.empty_files, resumed, discarded })
 }
 
