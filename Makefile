@@ -16,6 +16,8 @@ NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 RUST_SOURCES := $(shell find rust -type f \( -name '*.rs' -o -name Cargo.toml \)) Cargo.toml Cargo.lock
 # One interpreter for every cargo call: with two, pyo3 would be compiled again at each change between them.
 export PYO3_PYTHON := $(BIN)/python
+# Property tests try the same cases everywhere, so that red means broken; PROPTEST_RNG_SEED=<number> tries others.
+export PROPTEST_RNG_SEED ?= 1
 
 ifdef UV
 PIP_INSTALL := uv pip install --python $(BIN)/python $(INSTALL_FLAGS)

@@ -14,7 +14,7 @@ fn bench(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("folder");
     let text = Corpus::new(4).jsonl(ROWS);
     let path = folder.path().join("pairs.jsonl");
-    std::fs::write(&path, &text).expect("write");
+    fs_err::write(&path, &text).expect("write");
     let plan = plan(&path, text.len() as u64);
     let mut group = criterion.benchmark_group("shard");
     group.sample_size(10).throughput(Throughput::Bytes(text.len() as u64));

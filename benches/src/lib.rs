@@ -79,7 +79,8 @@ impl Corpus {
             if number > 0 {
                 text.push_str(if self.below(12) == 0 { ", " } else { " " });
             }
-            text.push_str(self.words[self.skewed(self.words.len())]);
+            let word = self.skewed(self.words.len());
+            text.push_str(self.words[word]);
         }
         text.push('.');
         text
@@ -92,7 +93,8 @@ impl Corpus {
             if number > 0 && self.below(14) == 0 {
                 text.push('，');
             }
-            text.push(self.characters[self.skewed(self.characters.len())]);
+            let character = self.skewed(self.characters.len());
+            text.push(self.characters[character]);
         }
         text.push('。');
         text
@@ -101,16 +103,23 @@ impl Corpus {
     /// The text with about three of a hundred words, or characters, changed.
     fn nearly(&mut self, text: &str) -> String {
         if text.is_ascii() {
-            let words: Vec<&str> = text.split(' ').collect();
-            let changed = words.iter().map(|&word| {
-                if self.below(100) < 3 { self.words[self.skewed(self.words.len())] } else { word }
-            });
-            changed.collect::<Vec<_>>().join(" ")
+            let mut words: Vec<&str> = text.split(' ').collect();
+            for word in &mut words {
+                if self.below(100) < 3 {
+                    let other = self.skewed(self.words.len());
+                    *word = self.words[other];
+                }
+            }
+            words.join(" ")
         } else {
-            let changed = text.chars().map(|character| {
-                if self.below(100) < 3 { self.characters[self.skewed(self.characters.len())] } else { character }
-            });
-            changed.collect()
+            let mut characters: Vec<char> = text.chars().collect();
+            for character in &mut characters {
+                if self.below(100) < 3 {
+                    let other = self.skewed(self.characters.len());
+                    *character = self.characters[other];
+                }
+            }
+            characters.into_iter().collect()
         }
     }
 

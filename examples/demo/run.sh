@@ -60,9 +60,9 @@ python examples/demo/make_model.py --shards "$work/zh/shards" --out "$work/zh/ra
 torchrun --standalone --nproc_per_node 2 python/train.py \
     --data "$work/zh/shards" --model_name_or_path "$work/zh/random-bert" --output_dir "$work/zh/csl-tuned" \
     --use_cpu true --per_device_train_batch_size 16 --query_max_len 32 --passage_max_len 64 \
-    --learning_rate 5e-4 --max_steps 20 --logging_steps 5
+    --sentence_pooling_method mean --learning_rate 1e-4 --max_steps 20 --logging_steps 5
 bgetrain evaluate --model "$work/zh/random-bert" "$work/zh/csl-tuned" --data "$data/zh/csl-titles" \
-    --passage_max_len 96 --output_dir "$work/zh/runs" --update_model_card >"$work/zh/table.txt"
+    --passage_max_len 96 --pooling mean --output_dir "$work/zh/runs" --update_model_card >"$work/zh/table.txt"
 
 printf '\n'
 cat "$work/en/table.txt"

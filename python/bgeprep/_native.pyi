@@ -10,6 +10,18 @@ from bgeprep.config import PrepConfig
 from bgeprep.inputs import ArrowStream, Source
 from bgeprep.shard import RunOptions
 
+__all__ = [
+    "BatchReader",
+    "PlanReader",
+    "ShardReader",
+    "__version__",
+    "build_profile",
+    "shard",
+    "spool",
+    "text_key",
+    "verify",
+]
+
 __version__: str
 build_profile: str
 

@@ -34,9 +34,8 @@ pub(crate) fn enter<T: Send>(
         loop {
             let finished = py.detach(|| {
                 let done = done.lock().unwrap_or_else(PoisonError::into_inner);
-                let (done, _) = changed
-                    .wait_timeout_while(done, TICK, |done| !*done)
-                    .unwrap_or_else(PoisonError::into_inner);
+                let (done, _) =
+                    changed.wait_timeout_while(done, TICK, |done| !*done).unwrap_or_else(PoisonError::into_inner);
                 *done
             });
             if finished {

@@ -167,12 +167,14 @@ impl BatchReader {
     fn count_steps(&self, py: Python<'_>) -> PyResult<u64> {
         let mut planner = self.with(py, |loader| loader.planner())?;
         let mut raised = None;
+        #[expect(clippy::redundant_closure_for_method_calls, reason = "the method alone is not general enough")]
+        let look = || Python::attach(|py| py.check_signals());
         let counted = py.detach(|| {
             let mut steps = 0;
             planner.count_steps(|| {
                 steps += 1;
                 if u64::is_multiple_of(steps, STEPS_A_LOOK)
-                    && let Err(error) = Python::attach(|py| py.check_signals())
+                    && let Err(error) = look()
                 {
                     raised = Some(error);
                     return Err(Error::Interrupted);

@@ -28,14 +28,7 @@ pub(crate) fn shard(
     let options = options.try_into().map_err(to_py)?;
     let outcome = enter(py, &progress, report.as_ref(), || pipeline::run(&plan, &options, &progress))?;
     let manifest = outcome.manifest;
-    Ok((
-        manifest.hash,
-        manifest.rows_read,
-        manifest.rows_kept,
-        outcome.empty_files,
-        outcome.resumed,
-        outcome.discarded,
-    ))
+    Ok((manifest.hash, manifest.rows_read, manifest.rows_kept, outcome.empty_files, outcome.resumed, outcome.discarded))
 }
 
 /// Writes an Arrow stream to a file that the readers take as input; returns its rows.

@@ -236,7 +236,10 @@ mod tests {
         assert_eq!(pair.query.text, "what is a magnet");
         assert_eq!(pair.pos[0].text, "a rock");
         assert_eq!(pair.neg.len(), 1);
-        assert_eq!((removed[0].part, removed[0].item, removed[0].reason), (RejectPart::Negative, 1, Reason::EmptyField));
+        assert_eq!(
+            (removed[0].part, removed[0].item, removed[0].reason),
+            (RejectPart::Negative, 1, Reason::EmptyField)
+        );
     }
 
     #[test]

@@ -151,9 +151,7 @@ fn is_stray_control(character: char) -> bool {
 /// Whether cleaning would return the text unchanged. May say no too often, never yes wrongly.
 fn is_clean(text: &str, form: TextForm) -> bool {
     let bytes = text.as_bytes();
-    // Separate sweeps, each of which the compiler turns into vector code.
-    let control = bytes.iter().fold(false, |found, &b| found | (b < 0x20) | (b == 0x7f));
-    if control {
+    if any_byte(bytes, |b| u8::from(b < 0x20) | u8::from(b == 0x7f)) {
         return false;
     }
     if form.collapse_whitespace && has_space_run(bytes) {
@@ -190,13 +188,27 @@ fn never_composes(character: char) -> bool {
 
 fn has_space_run(bytes: &[u8]) -> bool {
     let ends = bytes.first() == Some(&b' ') || bytes.last() == Some(&b' ');
-    ends || bytes.windows(2).fold(false, |found, pair| found | ((pair[0] == b' ') & (pair[1] == b' ')))
+    // One vector sweep over both ends of each pair; blocks overlap by one byte.
+    let run = |block: &[u8]| {
+        let next = block.get(1..).unwrap_or_default();
+        block.iter().zip(next).fold(0, |found, (&a, &b)| found | (u8::from(a == b' ') & u8::from(b == b' '))) != 0
+    };
+    ends || (0..bytes.len()).step_by(BLOCK).any(|start| run(&bytes[start..bytes.len().min(start + BLOCK + 1)]))
+}
+
+/// Bytes after which a sweep looks whether it has found something.
+const BLOCK: usize = 512;
+
+/// Whether `holds` (0 or 1) is 1 for any byte; written so that the compiler turns it into vector code.
+#[inline]
+fn any_byte(bytes: &[u8], holds: impl Fn(u8) -> u8) -> bool {
+    bytes.chunks(BLOCK).any(|block| block.iter().fold(0, |found, &b| found | holds(b)) != 0)
 }
 
 /// Whether there is white space other than single spaces between words.
 fn has_loose_whitespace(text: &str) -> bool {
     let bytes = text.as_bytes();
-    if has_space_run(bytes) || bytes.iter().fold(false, |found, &b| found | (b < 0x20)) {
+    if has_space_run(bytes) || any_byte(bytes, |b| u8::from(b < 0x20)) {
         return true;
     }
     !text.is_ascii() && text.chars().any(|c| c != ' ' && c.is_whitespace())
@@ -227,8 +239,7 @@ mod tests {
 
     use super::*;
 
-    const FORM: TextForm =
-        TextForm { nfc: true, strip_control: true, collapse_whitespace: true, keep_newlines: false };
+    const FORM: TextForm = TextForm { nfc: true, strip_control: true, collapse_whitespace: true, keep_newlines: false };
 
     fn slow_normalise(text: &str) -> String {
         let folded: String = text.nfkc().default_case_fold().collect();

@@ -70,8 +70,7 @@ impl Decision {
 
     /// Reads the decisions of a bucket, sorted by row.
     pub fn decode_all(bytes: &[u8]) -> Vec<Self> {
-        let mut decisions: Vec<Self> =
-            bytes.as_chunks::<{ Self::SIZE }>().0.iter().map(Self::decode).collect();
+        let mut decisions: Vec<Self> = bytes.as_chunks::<{ Self::SIZE }>().0.iter().map(Self::decode).collect();
         decisions.sort_unstable();
         decisions
     }

@@ -57,7 +57,10 @@ struct Row {
 enum Fate {
     Stays,
     /// All its positives stand in other rows; the first of them in this row, if it is of this query.
-    Duplicate { twin: RowId, heir: Option<usize> },
+    Duplicate {
+        twin: RowId,
+        heir: Option<usize>,
+    },
     /// Its positives, or its labelled negatives, went to this row.
     Merged(usize),
     /// A labelled negative without a row to receive it.
@@ -107,8 +110,8 @@ impl<'a> Group<'a> {
         self.tell_known_positives(&mut send);
     }
 
-    /// 1. Marks each positive that an earlier one equals. A mirrored pair (the other end of a
-    /// symmetric one) counts as earlier for symmetric rows only.
+    /// Step 1. Marks each positive that an earlier one equals. A mirrored pair (the other end of a symmetric one)
+    /// counts as earlier for symmetric rows only.
     fn find_repeats(&mut self) {
         let mut by_text: Vec<usize> =
             (0..self.records.len()).filter(|&i| self.records[i].kind != Kind::Negative).collect();
@@ -167,9 +170,10 @@ impl<'a> Group<'a> {
                 continue;
             }
             let slot = self.rows[at].slot;
-            let home = self.rows.iter().position(|row| {
-                row.slot == slot && !row.positives.is_empty() && row.fate == Fate::Stays
-            });
+            let home = self
+                .rows
+                .iter()
+                .position(|row| row.slot == slot && !row.positives.is_empty() && row.fate == Fate::Stays);
             self.rows[at].fate = home.map_or(Fate::Homeless, Fate::Merged);
         }
     }

@@ -33,8 +33,7 @@ impl Commit<'_> {
         let rejects = self.write_rejects(runs)?;
         let sources =
             self.names.slots().map(|(slot, name)| self.entry(slot, name, results.remove(&slot).unwrap_or_default()));
-        let mut manifest =
-            Manifest::new(self.plan.config.clone(), self.plan.seed, sources.collect(), rejects);
+        let mut manifest = Manifest::new(self.plan.config.clone(), self.plan.seed, sources.collect(), rejects);
         manifest.hash = manifest.write(self.set)?;
         self.move_into_place(&manifest)?;
         Ok(manifest)

@@ -44,11 +44,7 @@ impl Drop for Pass<'_> {
 }
 
 /// Runs `job(0..count)` on `threads` threads; the first error stops the others and is returned.
-pub fn for_each<E: Send>(
-    threads: usize,
-    count: usize,
-    job: impl Fn(usize) -> Result<(), E> + Sync,
-) -> Result<(), E> {
+pub fn for_each<E: Send>(threads: usize, count: usize, job: impl Fn(usize) -> Result<(), E> + Sync) -> Result<(), E> {
     let next = std::sync::atomic::AtomicUsize::new(0);
     let failed = Mutex::new(None);
     std::thread::scope(|scope| {

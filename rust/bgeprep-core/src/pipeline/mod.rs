@@ -159,8 +159,8 @@ impl SlotNames {
         }
         let mut sorted: Vec<&String> = names.values().collect();
         sorted.sort();
-        if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-            let message = format!("two sources are called {}; hint: name them in a config file", pair[0]);
+        if let Some((name, _)) = sorted.iter().zip(sorted.iter().skip(1)).find(|(a, b)| a == b) {
+            let message = format!("two sources are called {name}; hint: name them in a config file");
             return Err(Error::config("sources.name", message));
         }
         Ok(Self(names))

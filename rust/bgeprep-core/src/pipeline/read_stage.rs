@@ -375,4 +375,3 @@ impl<'a> Worker<'a> {
         check_bad(self.plan, &shared, BAD_CHECK_ROWS)
     }
 }
-

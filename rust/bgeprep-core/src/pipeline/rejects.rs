@@ -240,7 +240,7 @@ mod tests {
             item,
             reason: Reason::Duplicate,
             detail: "expected…".to_owned(),
-            twin: (line % 2 == 0).then_some(RowId { file: 1, line: 7 }),
+            twin: line.is_multiple_of(2).then_some(RowId { file: 1, line: 7 }),
             query: "q".repeat(item as usize),
             text: "文".to_owned(),
         }
@@ -258,8 +258,7 @@ mod tests {
             }
             sink.finish().expect("finish");
             expected.sort();
-            let merged: Vec<Reject> =
-                merge(&[runs]).expect("merge").collect::<Result<_>>().expect("whole runs");
+            let merged: Vec<Reject> = merge(&[runs]).expect("merge").collect::<Result<_>>().expect("whole runs");
             assert_eq!(merged, expected);
         }
     }

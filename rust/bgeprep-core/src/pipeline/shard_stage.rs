@@ -59,12 +59,7 @@ impl SlotResult {
 }
 
 /// Writes all parts below `set`; what they came to, by slot.
-pub fn run(
-    stage: &Stage<'_>,
-    jobs: &[PartJob],
-    set: &Path,
-    rejects: &RejectSink,
-) -> Result<BTreeMap<u32, SlotResult>> {
+pub fn run(stage: &Stage<'_>, jobs: &[PartJob], set: &Path, rejects: &RejectSink) -> Result<BTreeMap<u32, SlotResult>> {
     let results = Mutex::new(BTreeMap::<u32, SlotResult>::new());
     let gate = Gate::new(stage.memory);
     stage.progress.parts_total.store(jobs.len() as u64, Ordering::Relaxed);
@@ -80,13 +75,7 @@ pub fn run(
     Ok(results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
-fn write_part(
-    stage: &Stage<'_>,
-    job: &PartJob,
-    set: &Path,
-    rejects: &RejectSink,
-    gate: &Gate,
-) -> Result<SlotResult> {
+fn write_part(stage: &Stage<'_>, job: &PartJob, set: &Path, rejects: &RejectSink, gate: &Gate) -> Result<SlotResult> {
     let rows_path = path(stage.read, ROWS, job.bucket);
     let decisions_path = path(stage.dedup, DECISIONS, job.bucket);
     let transfers_path = path(stage.dedup, TRANSFERS, job.bucket);
@@ -189,7 +178,9 @@ impl Part<'_> {
         let [queries, positives, negatives] = &mut self.result.lengths;
         queries.add(row.query.chars().count() as u64);
         for (lengths, items) in [(positives, &row.pos), (negatives, &row.neg)] {
-            items.iter().for_each(|item| lengths.add(item.text.chars().count() as u64));
+            for item in items {
+                lengths.add(item.text.chars().count() as u64);
+            }
         }
         let file = &self.stage.layout.files[row.row.file as usize];
         let (pos, pos_keys, pos_scores) = columns(&row.pos);

@@ -30,11 +30,8 @@ impl WorkFolder {
     pub fn open(path: &Path, fingerprint: &str) -> Result<Self> {
         fs::create_dir_all(path).map_err(Error::io(path, "create"))?;
         let lock_path = path.join("lock");
-        let lock = File::options()
-            .create(true)
-            .append(true)
-            .open(&lock_path)
-            .map_err(Error::io(&lock_path, "write"))?;
+        let lock =
+            File::options().create(true).append(true).open(&lock_path).map_err(Error::io(&lock_path, "write"))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -314,6 +314,8 @@ mod tests {
             (Ok(Value::Other(field)), Ok(value)) if !value.is_object() => {
                 prop_assert!(same(field, &field_of(value)), "{}: {:?} {:?}", text, field, value);
             }
+            // A number too large for a float is JSON all the same; the grammar sets no bound.
+            (Ok(_), Err(error)) if error.to_string().contains("number out of range") => {}
             // Escapes in values that nobody asks for are skipped unchecked, see the module's head.
             (Ok(_), Err(error)) if error.to_string().contains("escape") => {
                 let skipped = |(number, field): &(u16, Field<'_>)| {

@@ -109,8 +109,8 @@ fn batch() -> RecordBatch {
     let pos = (1..=5).map(|row| (row != 4).then(|| format!("p{row}")));
     let queries = (1..=5).map(|row| (row != 5).then(|| format!("q{row}")));
     let columns: Vec<(&str, ArrayRef)> = vec![
-        ("query", Arc::new(StringViewArray::from_iter(queries))),
-        ("pos", Arc::new(LargeStringArray::from_iter(pos))),
+        ("query", Arc::new(queries.collect::<StringViewArray>())),
+        ("pos", Arc::new(pos.collect::<LargeStringArray>())),
         ("neg", Arc::new(neg.finish())),
         ("prompt", Arc::new(prompt.finish())),
         ("id", Arc::new(Int64Array::from_iter_values(1..=5))),

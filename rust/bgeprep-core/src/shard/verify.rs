@@ -106,7 +106,7 @@ pub fn verify(folder: &Path, threads: usize, key: fn(&str) -> u64, progress: &Pr
     Ok(VerifyReport { parts: parts as u64, rows: manifest.rows_kept, bytes, problems })
 }
 
-fn take<'a, T: Copy>(next: &AtomicUsize, jobs: &'a [T]) -> Option<(usize, T)> {
+fn take<T: Copy>(next: &AtomicUsize, jobs: &[T]) -> Option<(usize, T)> {
     let job = next.fetch_add(1, Ordering::Relaxed);
     jobs.get(job).map(|found| (job, *found))
 }

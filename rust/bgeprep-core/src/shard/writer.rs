@@ -41,7 +41,7 @@ impl PartWriter {
     pub fn push(&mut self, row: &ShardRow<'_>) -> Result<()> {
         let text = text_bytes(row);
         let bytes = text + fixed_bytes(row);
-        self.check(row, bytes)?;
+        check(row, bytes)?;
         let full = self.columns.rows() == MAX_BATCH_ROWS || self.columns.bytes() + bytes > TARGET_BATCH_BYTES;
         if full && self.columns.rows() > 0 {
             self.flush()?;
@@ -78,25 +78,6 @@ impl PartWriter {
         Ok(PartInfo { path: relative_name(&path)?, rows: self.rows, bytes, xxh3_128, blocks: self.blocks })
     }
 
-    fn check(&self, row: &ShardRow<'_>, bytes: usize) -> Result<()> {
-        if bytes > MAX_ROW_BYTES {
-            return Err(Error::corpus(
-                row.origin_file,
-                Some(row.origin_line),
-                format!("a row of {bytes} bytes, at most {MAX_ROW_BYTES} can be stored; drop it with clean.max_chars"),
-            ));
-        }
-        let aligned = |scores: &[f32], texts: &[&str]| scores.is_empty() || scores.len() == texts.len();
-        let keyed = row.pos_keys.len() == row.pos.len() && row.neg_keys.len() == row.neg.len();
-        if keyed && aligned(row.pos_scores, row.pos) && aligned(row.neg_scores, row.neg) {
-            return Ok(());
-        }
-        Err(Error::Internal(format!(
-            "{}:{}: keys or scores are not as many as their texts",
-            row.origin_file, row.origin_line
-        )))
-    }
-
     fn flush(&mut self) -> Result<()> {
         let rows = self.columns.rows() as u32;
         let written = self.columns.lend().and_then(|batch| self.out.write(&batch));
@@ -115,6 +96,28 @@ impl PartWriter {
         });
         Ok(())
     }
+}
+
+/// Refuses a row that cannot be stored.
+fn check(row: &ShardRow<'_>, bytes: usize) -> Result<()> {
+    if bytes > MAX_ROW_BYTES {
+        return Err(Error::corpus(
+            row.origin_file,
+            Some(row.origin_line),
+            format!(
+                "a row of {bytes} bytes, at most {MAX_ROW_BYTES} can be stored; drop it with clean.max_passage_chars"
+            ),
+        ));
+    }
+    let aligned = |scores: &[f32], texts: &[&str]| scores.is_empty() || scores.len() == texts.len();
+    let keyed = row.pos_keys.len() == row.pos.len() && row.neg_keys.len() == row.neg.len();
+    if keyed && aligned(row.pos_scores, row.pos) && aligned(row.neg_scores, row.neg) {
+        return Ok(());
+    }
+    Err(Error::Internal(format!(
+        "{}:{}: keys or scores are not as many as their texts",
+        row.origin_file, row.origin_line
+    )))
 }
 
 fn text_bytes(row: &ShardRow<'_>) -> usize {

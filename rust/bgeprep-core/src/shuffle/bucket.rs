@@ -58,8 +58,7 @@ impl Spill {
 
     /// Lets `write` append whole records to a file's buffer.
     pub fn append_with(&self, index: usize, write: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
-        let mut bucket =
-            self.buckets[index].lock().map_err(|_| Error::Internal("a spill writer died".to_owned()))?;
+        let mut bucket = self.buckets[index].lock().map_err(|_| Error::Internal("a spill writer died".to_owned()))?;
         write(&mut bucket.buffer);
         if bucket.buffer.len() >= self.flush_at { self.flush(index, &mut bucket) } else { Ok(()) }
     }

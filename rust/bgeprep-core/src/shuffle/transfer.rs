@@ -96,8 +96,7 @@ mod tests {
             score: 0.5,
             text: format!("文 {item}"),
         };
-        let sorted =
-            [transfer(1, 0, Cargo::Positive), transfer(1, 2, Cargo::Negative), transfer(4, 1, Cargo::Score)];
+        let sorted = [transfer(1, 0, Cargo::Positive), transfer(1, 2, Cargo::Negative), transfer(4, 1, Cargo::Score)];
         let mut bytes = Vec::new();
         for index in [2, 0, 1] {
             sorted[index].encode(&mut bytes);
