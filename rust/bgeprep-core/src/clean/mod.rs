@@ -180,13 +180,12 @@ impl Cleaner {
             return Some((Reason::TooLong, format!("expected at most {most} characters, found {characters}")));
         }
         if characters >= rules.noise_min_chars {
-            let repeated = quality::repeated_share(cleaned, characters);
+            let quality::Shares { repeated, symbols } = quality::shares(cleaned, characters);
             if repeated > rules.max_repeated_share {
                 let limit = rules.max_repeated_share;
                 let detail = format!("share of repeated characters {repeated:.2} is above {limit:.2}");
                 return Some((Reason::RepeatedCharacters, detail));
             }
-            let symbols = quality::symbol_share(cleaned, characters);
             if symbols > rules.max_symbol_share {
                 let detail = format!("share of symbols {symbols:.2} is above {:.2}", rules.max_symbol_share);
                 return Some((Reason::SymbolNoise, detail));

@@ -1,43 +1,49 @@
-//! Shares that tell text from noise. All are of characters, and all are cheap on ASCII.
+//! Shares that tell text from noise. Both are of characters, and both are cheap on ASCII.
 
-/// Share of characters that equal the one before them: 1 for "aaaa", about .02 in prose.
-pub fn repeated_share(text: &str, characters: usize) -> f32 {
-    if characters < 2 {
-        return 0.0;
-    }
-    let repeats = if text.len() == characters {
-        // Tables and rules in plain text repeat spaces and dots; those are what we look for.
-        let (bytes, next) = (text.as_bytes(), &text.as_bytes()[1..]);
-        count_pairs(bytes, next, |a, b| u8::from(a == b))
-    } else {
-        text.chars().zip(text.chars().skip(1)).filter(|(a, b)| a == b).count()
-    };
-    repeats as f32 / (characters - 1) as f32
+/// What a text's characters say of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Shares {
+    /// Share of characters that equal the one before them: 1 for "aaaa", about .02 in prose.
+    pub repeated: f32,
+    /// Share of characters that are neither letters, digits, marks nor white space.
+    pub symbols: f32,
 }
 
-/// Share of characters that are neither letters, digits, marks nor white space.
-pub fn symbol_share(text: &str, characters: usize) -> f32 {
-    if characters == 0 {
-        return 0.0;
+/// The shares of a text of `characters` characters.
+pub fn shares(text: &str, characters: usize) -> Shares {
+    if characters < 2 {
+        return Shares::default();
     }
-    let symbols = if text.len() == characters {
-        // The second argument is there for `count_pairs` alone.
-        count_pairs(text.as_bytes(), text.as_bytes(), |b, _| {
-            let lower = b | 0x20;
-            let word = u8::from(lower.wrapping_sub(b'a') < 26) | u8::from(b.wrapping_sub(b'0') < 10);
-            1 - (word | u8::from(b == b' ') | u8::from(b == b'\n'))
-        })
-    } else {
-        text.chars().filter(|&c| !is_wordlike(c)).count()
-    };
-    symbols as f32 / characters as f32
+    let (repeats, symbols) =
+        if text.len() == characters { count_ascii(text.as_bytes()) } else { count_characters(text) };
+    Shares { repeated: repeats as f32 / (characters - 1) as f32, symbols: symbols as f32 / characters as f32 }
+}
+
+fn count_ascii(bytes: &[u8]) -> (usize, usize) {
+    let repeats = count(bytes, &bytes[1..], |a, b| u8::from(a == b));
+    // The second list is there for `count` alone.
+    let symbols = count(bytes, bytes, |b, _| {
+        let letter = u8::from((b | 0x20).wrapping_sub(b'a') < 26);
+        1 - (letter | u8::from(b.wrapping_sub(b'0') < 10) | u8::from(b == b' ') | u8::from(b == b'\n'))
+    });
+    (repeats, symbols)
 }
 
 /// Sums 0 or 1 over pairs of bytes. Blocks of 255 with a one-byte sum are what the compiler turns into vector code.
 #[inline]
-fn count_pairs(left: &[u8], right: &[u8], holds: impl Fn(u8, u8) -> u8) -> usize {
+fn count(left: &[u8], right: &[u8], holds: impl Fn(u8, u8) -> u8) -> usize {
     let blocks = left.chunks(255).zip(right.chunks(255));
     blocks.map(|(left, right)| usize::from(left.iter().zip(right).map(|(&a, &b)| holds(a, b)).sum::<u8>())).sum()
+}
+
+fn count_characters(text: &str) -> (usize, usize) {
+    let (mut repeats, mut symbols, mut last) = (0, 0, None);
+    for character in text.chars() {
+        repeats += usize::from(last == Some(character));
+        symbols += usize::from(!is_wordlike(character));
+        last = Some(character);
+    }
+    (repeats, symbols)
 }
 
 fn is_wordlike(character: char) -> bool {
@@ -45,6 +51,8 @@ fn is_wordlike(character: char) -> bool {
         '\0'..='\x7f' => character.is_ascii_alphanumeric() || character.is_ascii_whitespace(),
         // Ideographs, and combining marks, which belong to the letter before them.
         '\u{4e00}'..='\u{9fff}' | '\u{300}'..='\u{36f}' => true,
+        // Full-width punctuation is common and no table has to say so.
+        '\u{ff01}'..='\u{ff0f}' | '\u{3001}'..='\u{3004}' | '\u{2010}'..='\u{2027}' => false,
         _ => character.is_alphanumeric() || character.is_whitespace() || is_indic_sign(character),
     }
 }
@@ -58,20 +66,28 @@ fn is_indic_sign(character: char) -> bool {
 mod tests {
     use super::*;
 
-    fn shares(text: &str) -> (f32, f32) {
-        let characters = text.chars().count();
-        (repeated_share(text, characters), symbol_share(text, characters))
+    fn of(text: &str) -> Shares {
+        shares(text, text.chars().count())
     }
 
     #[test]
     fn noise_stands_out_from_text() {
-        assert!(shares("aaaaaaaaaaaa").0 > 0.9);
-        assert!(shares("哈哈哈哈哈哈哈哈哈哈").0 > 0.9);
-        assert!(shares("?!#@ $%^ &*() <>").1 > 0.7);
+        assert!(of("aaaaaaaaaaaa").repeated > 0.9);
+        assert!(of("哈哈哈哈哈哈哈哈哈哈").repeated > 0.9);
+        assert!(of("?!#@ $%^ &*() <>").symbols > 0.7);
         for prose in ["How do magnets work, really?", "为什么天空是蓝色的？", "нормальный текст", "नमस्ते दुनिया"]
         {
-            let (repeated, symbols) = shares(prose);
-            assert!(repeated < 0.2 && symbols < 0.2, "{prose}: {repeated} {symbols}");
+            let found = of(prose);
+            assert!(found.repeated < 0.2 && found.symbols < 0.2, "{prose}: {found:?}");
+        }
+        assert_eq!(of(""), Shares::default());
+    }
+
+    #[test]
+    fn ascii_counts_as_characters_do() {
+        for length in [2, 3, 254, 255, 256, 257, 510, 1000] {
+            let text: String = (0..length).map(|n| char::from(b" a,b!c--00\nZ"[n * n % 12])).collect();
+            assert_eq!(count_ascii(text.as_bytes()), count_characters(&text), "{length}");
         }
     }
 }

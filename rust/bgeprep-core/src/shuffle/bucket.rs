@@ -24,13 +24,14 @@ pub struct Spill {
     folder: PathBuf,
     name: &'static str,
     flush_at: usize,
-    buckets: Vec<Mutex<Bucket>>,
+    buckets: Vec<Bucket>,
 }
 
 #[derive(Debug, Default)]
 struct Bucket {
-    buffer: Vec<u8>,
-    file: Option<File>,
+    buffer: Mutex<Vec<u8>>,
+    /// Locked on its own: while one thread writes, the others go on filling the next buffer.
+    file: Mutex<Option<File>>,
 }
 
 impl Spill {
@@ -38,7 +39,7 @@ impl Spill {
     pub fn create(folder: &Path, name: &'static str, count: usize, memory: u64) -> Result<Self> {
         fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
         let flush_at = (memory / count.max(1) as u64).clamp(4 << 10, 1 << 20) as usize;
-        let buckets = (0..count).map(|_| Mutex::default()).collect();
+        let buckets = (0..count).map(|_| Bucket::default()).collect();
         let spill = Self { folder: folder.to_owned(), name, flush_at, buckets };
         for index in 0..count {
             remove_if_there(&spill.path(index))?;
@@ -58,35 +59,45 @@ impl Spill {
 
     /// Lets `write` append whole records to a file's buffer.
     pub fn append_with(&self, index: usize, write: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
-        let mut bucket = self.buckets[index].lock().map_err(|_| Error::Internal("a spill writer died".to_owned()))?;
-        write(&mut bucket.buffer);
-        if bucket.buffer.len() >= self.flush_at { self.flush(index, &mut bucket) } else { Ok(()) }
+        let mut buffer = lock(&self.buckets[index].buffer)?;
+        write(&mut buffer);
+        if buffer.len() < self.flush_at {
+            return Ok(());
+        }
+        let capacity = buffer.capacity();
+        let full = std::mem::replace(&mut *buffer, Vec::with_capacity(capacity));
+        drop(buffer);
+        self.flush(index, &full)
     }
 
     /// Writes out what is buffered and closes all files.
     pub fn finish(self) -> Result<()> {
         for (index, bucket) in self.buckets.iter().enumerate() {
-            let mut bucket = bucket.lock().map_err(|_| Error::Internal("a spill writer died".to_owned()))?;
-            if !bucket.buffer.is_empty() {
-                self.flush(index, &mut bucket)?;
+            let rest = std::mem::take(&mut *lock(&bucket.buffer)?);
+            if !rest.is_empty() {
+                self.flush(index, &rest)?;
             }
         }
         Ok(())
     }
 
-    fn flush(&self, index: usize, bucket: &mut Bucket) -> Result<()> {
+    fn flush(&self, index: usize, records: &[u8]) -> Result<()> {
         let path = self.path(index);
-        let mut file = match bucket.file.take() {
+        let mut kept = lock(&self.buckets[index].file)?;
+        let mut file = match kept.take() {
             Some(file) => file,
             None => File::options().append(true).create(true).open(&path).map_err(Error::io(&path, "write"))?,
         };
-        file.write_all(&bucket.buffer).map_err(Error::io(&path, "write"))?;
-        bucket.buffer.clear();
+        file.write_all(records).map_err(Error::io(&path, "write"))?;
         if self.buckets.len() <= KEEP_OPEN {
-            bucket.file = Some(file);
+            *kept = Some(file);
         }
         Ok(())
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> Result<std::sync::MutexGuard<'_, T>> {
+    mutex.lock().map_err(|_| Error::Internal("a spill writer died".to_owned()))
 }
 
 /// Path of the `index`-th file of a family.
