@@ -13,7 +13,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# The same cases everywhere, so that red means broken; HYPOTHESIS_PROFILE=thorough looks for longer, and for others. No deadline: timing on a busy machine says nothing about a property.
+# The same cases everywhere, so that red means broken; HYPOTHESIS_PROFILE=thorough looks for longer, and for others.
+# No deadline: timing on a busy machine says nothing about a property.
 settings.register_profile(
     "quick", deadline=None, max_examples=50, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -11,12 +11,16 @@ This package never imports torch; `bgetrain` does, and builds on this one.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bgeprep._native import __version__, build_profile
-from bgeprep.batch import Batch, BatchLoader
 from bgeprep.config import CleanConfig, DedupConfig, PrepConfig, ReadConfig, ShardConfig, SourceConfig, load_config
 from bgeprep.errors import BgeprepError, ConfigError, CorpusError, ShardError, TokenizerError
 from bgeprep.shard import ShardResult, shard
 from bgeprep.shardset import ShardSet, inspect, verify
+
+if TYPE_CHECKING:
+    from bgeprep.batch import Batch, BatchLoader
 
 __all__ = [
     "Batch",
@@ -43,6 +47,16 @@ __all__ = [
 ]
 
 open = ShardSet.open
+
+
+def __getattr__(name: str) -> object:
+    """Imports the loader, and numpy with it, when it is first asked for: `bgeprep shard` needs neither."""
+    if name in {"Batch", "BatchLoader"}:
+        from bgeprep import batch
+
+        return getattr(batch, name)
+    raise AttributeError(f"module 'bgeprep' has no attribute {name!r}")
+
 
 if build_profile == "debug":
     import warnings

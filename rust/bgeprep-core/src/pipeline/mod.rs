@@ -93,7 +93,7 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
         dedup: &dedup_folder,
         threads: options.threads,
         // What is left is for buffers of writers and the loaded decisions.
-        memory: options.memory / 2,
+        memory: options.memory / 4 * 3,
         progress,
     };
     let dedup = match work.done::<DedupReport>("dedup")? {
