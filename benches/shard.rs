@@ -2,8 +2,7 @@
 //!
 //! `cargo bench -p bgeprep-bench --bench shard`. Figures are bytes of input a second.
 
-use bgeprep_bench::{Corpus, plan};
-use bgeprep_core::config::RunOptions;
+use bgeprep_bench::{Corpus, plan, run_options};
 use bgeprep_core::pipeline;
 use bgeprep_core::progress::Progress;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -22,15 +21,7 @@ fn bench(criterion: &mut Criterion) {
         bencher.iter_batched(
             || tempfile::tempdir().expect("folder"),
             |out| {
-                let options = RunOptions {
-                    threads: 2,
-                    memory: 256 << 20,
-                    out: out.path().to_owned(),
-                    work: out.path().join(".work"),
-                    fingerprint: "bench".to_owned(),
-                    log: serde_json::Map::new(),
-                };
-                let outcome = pipeline::run(&plan, &options, &Progress::default()).expect("run");
+                let outcome = pipeline::run(&plan, &run_options(out.path()), &Progress::default()).expect("run");
                 assert_eq!(outcome.manifest.rows_read, ROWS as u64);
                 out
             },

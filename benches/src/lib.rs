@@ -7,7 +7,7 @@ mod settings;
 
 use std::fmt::Write as _;
 
-pub use settings::{clean_rules, plan, read_options};
+pub use settings::{clean_rules, plan, read_options, run_options};
 
 const ENGLISH: &str = "the of and to in a is that for it as was with be by on not he his but at are this have \
     from or had an they which one you were her all she there would their we him been has when who will more no \

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bgeprep_core::clean::CleanRules;
 use bgeprep_core::clean::text::TextForm;
-use bgeprep_core::config::{DedupMode, InputFile, PrepPlan, SourceSpec};
+use bgeprep_core::config::{DedupMode, InputFile, PrepPlan, RunOptions, SourceSpec};
 use bgeprep_core::pair::Task;
 use bgeprep_core::read::{CHUNK_BYTES, ColumnMapping, Format, ReadOptions};
 
@@ -57,5 +57,17 @@ pub fn plan(path: &Path, bytes: u64) -> PrepPlan {
         seed: 42,
         part_bytes: 64 << 20,
         config: serde_json::Value::Null,
+    }
+}
+
+/// Two threads, the default memory.
+pub fn run_options(out: &Path) -> RunOptions {
+    RunOptions {
+        threads: 2,
+        memory: 256 << 20,
+        out: out.to_owned(),
+        work: out.join(".work"),
+        fingerprint: "bench".to_owned(),
+        log: serde_json::Map::new(),
     }
 }
