@@ -79,6 +79,7 @@ def _add_shard(verbs: argparse._SubParsersAction[_Parser]) -> None:
     one = verbs.add_parser(
         "shard",
         help="read pairs, clean, drop duplicates, shuffle, write a shard set",
+        usage="bgeprep shard --in PATH [PATH ...] --out DIR [options]",
         description="Reads pair files of any built-in format and writes a shuffled, checksummed shard set.",
         epilog="Formats: JSONL in the FlagEmbedding and sentence-transformers shapes, one big JSON array, CSV, TSV, "
         "Parquet, Arrow; plain or gzip, zstd, bzip2. First-level folders and files of --in become the sources.",
@@ -242,8 +243,22 @@ def _counts(counts: dict[str, int]) -> str:
 
 def _run_inspect(args: argparse.Namespace) -> int:
     found = inspect(args.shards)
-    print(json.dumps(found, ensure_ascii=False) if args.json else _summary(found))
+    print(json.dumps(found, ensure_ascii=False) if args.json else f"{_summary(found)}\n\n{_lengths(found)}")
     return 0
+
+
+def _lengths(found: dict[str, Any]) -> str:
+    """Percentiles of text lengths as a table."""
+    figures = ("p5", "p50", "p95", "p99", "max")
+    width = max([len(source["name"]) for source in found["sources"]] + [6])
+    lines = [f"{'length in characters':<{width + 6}} {'texts':>12} {'mean':>9}" + "".join(f"{f:>9}" for f in figures)]
+    for source in found["sources"]:
+        for role in ("query", "pos", "neg"):
+            stats = source["lengths"][role]
+            if stats["count"]:
+                row = f"{source['name']:<{width}} {role:<6}{stats['count']:>12,} {stats['mean']:>9,.1f}"
+                lines.append(row + "".join(f"{stats[f]:>9,}" for f in figures))
+    return "\n".join(lines)
 
 
 def _run_show(args: argparse.Namespace) -> int:
@@ -275,7 +290,12 @@ def _row_text(number: int, row: dict[str, Any]) -> str:
 
 
 def _run_verify(args: argparse.Namespace) -> int:
-    report = verify(args.shards, threads=args.threads or len(os.sched_getaffinity(0)))
+    progress = None if args.json else Progress()
+    try:
+        report = verify(args.shards, threads=args.threads or len(os.sched_getaffinity(0)), report=progress)
+    finally:
+        if progress:
+            progress.close()
     if args.json:
         print(json.dumps(report, ensure_ascii=False))
         return 0 if report["ok"] else 1

@@ -43,7 +43,11 @@ class Progress:
             return
         self._drawn = now
         seconds = now - self._started
-        if stage == "read":
+        if stage == "verify":
+            share = bytes_done / bytes_total if bytes_total else 0.0
+            rate = f"{bytes_done / seconds / 1e6:,.1f} MB/s"
+            counts = f"{parts_done:,} of {parts_total:,} files"
+        elif stage == "read":
             share = bytes_done / bytes_total if bytes_total else 0.0
             rate = f"{rows_read / seconds:,.0f} rows/s  {bytes_done / seconds / 1e6:,.1f} MB/s"
             counts = f"{rows_read:,} read  {rows_dropped:,} dropped"

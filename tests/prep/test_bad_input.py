@@ -116,6 +116,20 @@ def test_unknown_columns_are_counted_and_named(tmp_path: Path, capsys: pytest.Ca
     assert "columns not used: url 100, votes 100" in capsys.readouterr().out
 
 
+def test_what_people_see_of_a_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jsonl(tmp_path / "good.jsonl", [*GOOD, GOOD[0]])
+    assert main(["shard", "--in", str(tmp_path / "good.jsonl"), "--out", str(tmp_path / "out"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["rows_read"] == found["rows_kept"] + sum(found["dropped"].values()) == 101
+    assert main(["inspect", str(tmp_path / "out")]) == 0
+    text = capsys.readouterr().out
+    assert "duplicate 1" in text
+    assert "p95" in text
+    assert main(["show", str(tmp_path / "out"), "-n", "2", "--source", "good"]) == 0
+    assert capsys.readouterr().out.count("  query  question") == 2
+    assert "nowhere" in fails(capsys, "show", tmp_path / "out", "--source", "nowhere", code=2)
+
+
 def test_missing_and_empty_neg_are_fine(tmp_path: Path) -> None:
     lines = [{"query": "a query", "pos": ["one"]}, {"query": "b query", "pos": ["two"], "neg": []},
              {"query": "c query", "pos": ["six"], "neg": None}]  # fmt: skip
