@@ -102,6 +102,9 @@ def _add_shard(verbs: argparse._SubParsersAction[_Parser]) -> None:
     source.add_argument("--merge_positives", "--merge-positives", action="store_true", default=None,
                         help="positives of one query become one row")  # fmt: skip
     source.add_argument("--columns", nargs="+", metavar="ROLE=NAME", help="as query=question pos=answer,body")
+    source.add_argument(
+        "--labels", nargs="+", metavar="LABEL=MEANING", help="positive, negative or drop, as neutral=drop"
+    )
     short = {"dedup.mode": "--dedup", "shard.seed": "--seed", "read.max_bad": "--max-bad"}
     for section, kind in _SECTIONS.items():
         group = one.add_argument_group(f"[{section}] of the config file")
@@ -153,13 +156,19 @@ def _source_overrides(args: argparse.Namespace) -> dict[str, Any]:
         if getattr(args, name) is not None
     }
     if args.columns:
-        given["columns"] = {}
-        for pair in args.columns:
-            role, equals, names = pair.partition("=")
-            if not equals or not names:
-                raise ConfigError(f"--columns: expected ROLE=NAME, found {pair!r}; hint: query=question pos=answer")
-            given["columns"][role] = names.split(",")
+        columns = _pairs("--columns", args.columns, "query=question pos=answer")
+        given["columns"] = {role: names.split(",") for role, names in columns.items()}
+    if args.labels:
+        given["labels"] = _pairs("--labels", args.labels, "neutral=drop")
     return given
+
+
+def _pairs(flag: str, given: Sequence[str], example: str) -> dict[str, str]:
+    split = [pair.partition("=") for pair in given]
+    for pair, (left, _, right) in zip(given, split, strict=True):
+        if not left or not right:
+            raise ConfigError(f"{flag}: expected NAME=VALUE, found {pair!r}; hint: {example}")
+    return {left: right for left, _, right in split}
 
 
 def _run_shard(args: argparse.Namespace) -> int:

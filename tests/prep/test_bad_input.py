@@ -116,6 +116,16 @@ def test_unknown_columns_are_counted_and_named(tmp_path: Path, capsys: pytest.Ca
     assert "columns not used: url 100, votes 100" in capsys.readouterr().out
 
 
+def test_a_label_without_meaning_asks_for_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = ["entailment", "neutral", "contradiction"]
+    lines = [{"sentence1": "a man sleeps", "sentence2": f"he is {n}", "label": one} for n, one in enumerate(labels)]
+    argv = ["shard", "--in", jsonl(tmp_path / "nli.jsonl", lines), "--out", tmp_path / "out"]
+    assert "nli.jsonl:2: label `neutral`" in fails(capsys, *argv)
+    assert main([str(word) for word in [*argv, "--labels", "neutral=drop"]]) == 0
+    assert "no_label 1" in capsys.readouterr().out
+    assert [(row["pos"], row["neg"]) for row in bgeprep.open(tmp_path / "out")] == [(["he is 0"], ["he is 2"])]
+
+
 def test_what_people_see_of_a_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     jsonl(tmp_path / "good.jsonl", [*GOOD, GOOD[0]])
     assert main(["shard", "--in", str(tmp_path / "good.jsonl"), "--out", str(tmp_path / "out"), "--json"]) == 0
@@ -141,7 +151,7 @@ def test_missing_and_empty_neg_are_fine(tmp_path: Path) -> None:
 def test_a_file_that_is_mostly_bad_stops_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.jsonl").write_text("".join(json.dumps(line) + "\n{broken\n" for line in GOOD))
     message = fails(capsys, "shard", "--in", tmp_path / "bad.jsonl", "--out", tmp_path / "out")
-    assert "100 of 200 rows are unreadable" in message
+    assert "bad.jsonl:2: 100 of 200 rows are unreadable" in message
     assert main(["shard", "--in", str(tmp_path / "bad.jsonl"), "--out", str(tmp_path / "out"), "--max-bad", "0.6"]) == 0
 
 

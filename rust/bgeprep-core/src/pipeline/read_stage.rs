@@ -18,7 +18,7 @@ use crate::dedup::{KeyRecord, Kind};
 use crate::pair::Task;
 use crate::progress::Progress;
 use crate::read::{Body, Chunk, ChunkReader, Unmapped};
-use crate::report::{RejectPart, Tally};
+use crate::report::{Reason, RejectPart, Tally};
 use crate::shuffle::bucket::Spill;
 use crate::shuffle::{RowId, order_key, row};
 use crate::{Error, Result, read};
@@ -37,6 +37,8 @@ pub struct ReadReport {
     pub bucket_rows: Vec<u64>,
     /// Files without a single record.
     pub empty_files: Vec<String>,
+    /// The first row that could not be read: file, line, reason, detail.
+    pub first_bad: Option<(u32, u64, Reason, String)>,
     /// Bytes of the spill files.
     pub spilled: u64,
 }
@@ -84,7 +86,7 @@ pub fn run(
         return Err(error);
     }
     let mut report = std::mem::take(&mut *lock(&shared));
-    check_bad(plan, &report, 1)?;
+    check_bad(plan, layout, &report, 1)?;
     report.empty_files = std::mem::take(&mut lock(&queue.state).empty);
     report.empty_files.sort();
     Ok(report)
@@ -95,26 +97,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Stops a run that is mostly unreadable; `from` is the number of rows that makes a judgement fair.
-fn check_bad(plan: &PrepPlan, report: &ReadReport, from: u64) -> Result<()> {
+fn check_bad(plan: &PrepPlan, layout: &BucketLayout, report: &ReadReport, from: u64) -> Result<()> {
     let sum = |count: fn(&Tally) -> u64| report.tallies.values().map(count).sum::<u64>();
     let (rows, bad) = (sum(|tally| tally.rows_read), sum(Tally::rows_unreadable));
+    let Some((file, line, reason, detail)) = &report.first_bad else { return Ok(()) };
     if rows < from || bad as f64 <= plan.max_bad * rows as f64 {
         return Ok(());
     }
-    let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
-    for tally in report.tallies.values() {
-        for (name, count) in tally.by_name(RejectPart::Row) {
-            *reasons.entry(name).or_insert(0) += count;
-        }
-    }
-    let path = plan.sources.first().and_then(|source| source.inputs.first()).map(|input| input.path.clone());
     Err(Error::corpus(
-        path.unwrap_or_default(),
-        None,
+        &layout.files[*file as usize].path,
+        Some(*line),
         format!(
-            "{bad} of {rows} rows are unreadable, more than max_bad = {} allows; dropped so far: {reasons:?}; \
-             hint: look at the files named in the progress lines, fix them or raise --max-bad",
-            plan.max_bad
+            "{bad} of {rows} rows are unreadable, more than max_bad = {} allows; this is the first, {}: {detail}; \
+             hint: mend the file, say how to read it (--format, --columns), or raise --max-bad",
+            plan.max_bad,
+            reason.name()
         ),
     ))
 }
@@ -187,6 +184,7 @@ struct Worker<'a> {
     removed: Vec<crate::clean::Removed>,
     tallies: BTreeMap<u32, Tally>,
     bucket_rows: Vec<u64>,
+    first_bad: Option<(u32, u64, Reason, String)>,
 }
 
 impl<'a> Worker<'a> {
@@ -210,6 +208,7 @@ impl<'a> Worker<'a> {
             removed: Vec::new(),
             tallies: BTreeMap::new(),
             bucket_rows: vec![0; layout.buckets],
+            first_bad: None,
         }
     }
 
@@ -251,6 +250,9 @@ impl<'a> Worker<'a> {
                     let tally = self.tallies.entry(slot).or_default();
                     tally.rows_read += 1;
                     tally.add(RejectPart::Row, reason);
+                    if reason.is_unreadable() && self.first_bad.is_none() {
+                        self.first_bad = Some((file as u32, record.line, reason, detail.clone()));
+                    }
                     self.rejects.push(Reject {
                         slot,
                         row: id,
@@ -372,6 +374,11 @@ impl<'a> Worker<'a> {
         }
         self.progress.rows_read.fetch_add(read, Ordering::Relaxed);
         self.progress.rows_dropped.fetch_add(dropped, Ordering::Relaxed);
-        check_bad(self.plan, &shared, BAD_CHECK_ROWS)
+        if let Some(bad) = self.first_bad.take()
+            && shared.first_bad.as_ref().is_none_or(|first| bad < *first)
+        {
+            shared.first_bad = Some(bad);
+        }
+        check_bad(self.plan, self.layout, &shared, BAD_CHECK_ROWS)
     }
 }
