@@ -71,7 +71,6 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
             let outputs = Outputs {
                 rows: Spill::create(&read_folder, ROWS, layout.buckets, options.memory / 4)?,
                 keys: Spill::create(&read_folder, KEYS, layout.partitions, options.memory / 8)?,
-                partitions: layout.partitions,
                 rejects: RejectSink::create(&read_rejects, options.memory / 16)?,
             };
             let mut report = read_stage::run(plan, &layout, &outputs, options.threads, progress)?;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 use super::layout::{BucketLayout, FileEntry};
-use super::rejects::{Reject, RejectSink, excerpt};
+use super::rejects::{Reject, RejectSink};
 use crate::clean::{CleanPair, CleanText, Cleaner};
 use crate::config::PrepPlan;
 use crate::dedup::{KeyRecord, Kind};
@@ -19,6 +19,7 @@ use crate::pair::Task;
 use crate::progress::Progress;
 use crate::read::{Body, Chunk, ChunkReader, Unmapped};
 use crate::report::{Reason, RejectPart, Tally};
+use crate::shard::rejects::excerpt;
 use crate::shuffle::bucket::Spill;
 use crate::shuffle::{RowId, order_key, row};
 use crate::{Error, Result, read};
@@ -50,8 +51,6 @@ pub struct Outputs {
     pub rows: Spill,
     /// Key records, by partition.
     pub keys: Spill,
-    /// Number of partitions.
-    pub partitions: usize,
     /// Rejects.
     pub rejects: RejectSink,
 }
@@ -336,7 +335,7 @@ impl<'a> Worker<'a> {
         for (item, text) in self.pair.neg.iter().enumerate() {
             record(text, item, Kind::Negative).encode(&mut self.bytes);
         }
-        self.outputs.keys.append(common.partition(self.outputs.partitions), &self.bytes)?;
+        self.outputs.keys.append(common.partition(self.layout.partitions), &self.bytes)?;
         if task == Task::Symmetric {
             for (item, text) in self.pair.pos.iter().enumerate() {
                 self.bytes.clear();
@@ -350,7 +349,7 @@ impl<'a> Worker<'a> {
                     ..common
                 };
                 mirror.encode(&mut self.bytes);
-                self.outputs.keys.append(mirror.partition(self.outputs.partitions), &self.bytes)?;
+                self.outputs.keys.append(mirror.partition(self.layout.partitions), &self.bytes)?;
             }
         }
         Ok(())

@@ -17,9 +17,6 @@ use crate::{Error, Result};
 /// Most runs that are open at once.
 const FAN_IN: usize = 100;
 
-/// Longest query and text a reject keeps, in characters.
-pub const TEXT_CHARS: usize = 500;
-
 /// One dropped row, positive or negative. The order of the fields is the order of the reject file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reject {
@@ -41,11 +38,6 @@ pub struct Reject {
     pub query: String,
     /// The beginning of the text in question.
     pub text: String,
-}
-
-/// The first characters of a text.
-pub fn excerpt(text: &str) -> &str {
-    text.char_indices().nth(TEXT_CHARS).map_or(text, |(end, _)| &text[..end])
 }
 
 /// Takes rejects from many threads.
@@ -261,11 +253,5 @@ mod tests {
             let merged: Vec<Reject> = merge(&[runs]).expect("merge").collect::<Result<_>>().expect("whole runs");
             assert_eq!(merged, expected);
         }
-    }
-
-    #[test]
-    fn an_excerpt_ends_on_a_character() {
-        assert_eq!(excerpt("短"), "短");
-        assert_eq!(excerpt(&"文".repeat(600)).chars().count(), TEXT_CHARS);
     }
 }

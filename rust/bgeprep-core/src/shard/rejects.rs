@@ -137,7 +137,8 @@ fn to_batch(schema: &Arc<Schema>, rows: &[RejectRow]) -> Result<RecordBatch> {
         .map_err(|error: ArrowError| Error::Internal(format!("reject rows: {error}")))
 }
 
-fn excerpt(text: &str) -> &str {
+/// The first characters of a text: what a reject keeps of it, cut early so that waiting rejects stay small.
+pub fn excerpt(text: &str) -> &str {
     text.char_indices().nth(EXCERPT_CHARACTERS).map_or(text, |(end, _)| &text[..end])
 }
 

@@ -54,6 +54,7 @@ fn reject_files_read_back_and_are_the_same_bytes_each_time() {
 fn excerpts_are_cut_between_characters() {
     assert_eq!(excerpt(&"é".repeat(501)), "é".repeat(500));
     assert_eq!(excerpt("short"), "short");
+    assert_eq!(excerpt(&"文".repeat(600)).chars().count(), EXCERPT_CHARACTERS);
 }
 
 #[test]
