@@ -26,7 +26,9 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from itertools import islice, pairwise
 from json.encoder import encode_basestring
 from pathlib import Path
 
@@ -103,6 +105,7 @@ class Language:
         return text.split(" ") if self.glue else list(text)
 
 
+@cache
 def read_languages(folder: Path) -> list[Language]:
     """English and Chinese as the texts below a folder have them."""
     sentences = read_sentences(folder)
@@ -115,7 +118,8 @@ def read_languages(folder: Path) -> list[Language]:
 
 def _has_marks(text: str) -> bool:
     """Whether pieces of the text could join with what is put before them."""
-    return not text.isascii() and any(unicodedata.category(one)[0] in "MC" for one in unicodedata.normalize("NFKC", text))
+    plain = "" if text.isascii() else unicodedata.normalize("NFKC", text)
+    return any(unicodedata.category(one)[0] in "MC" for one in plain)
 
 
 def shingles(text: str, is_query: bool) -> set[tuple[str, ...]]:
@@ -123,7 +127,7 @@ def shingles(text: str, is_query: bool) -> set[tuple[str, ...]]:
     plain = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
     words = _TOKEN.findall(plain)
     if is_query:
-        return {(word,) for word in words} | set(zip(words, words[1:], strict=False))
+        return {(word,) for word in words} | set(pairwise(words))
     return set(zip(*(words[start:] for start in range(5)), strict=False)) or {tuple(words)}
 
 
@@ -166,11 +170,11 @@ def _any_piece(stream: random.Random, language: Language) -> str:
     return language.pieces[language.stream[stream.randrange(len(language.stream))]]
 
 
+@dataclass
 class Originals:
     """Rows of one language that copies are taken from; one that is full admits a row when another has left."""
 
-    def __init__(self) -> None:
-        self.rows: list[Original] = []
+    rows: list[Original] = field(default_factory=list)
 
     def offer(self, row: Original) -> None:
         """Holds the row if there is room."""
@@ -242,7 +246,7 @@ def write_planted(path: Path, truth_path: Path, rows: int, shape: str, seed: int
 
     truths: list[Truth] = []
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        for _, (query, passage, truth) in zip(range(rows), planted_rows(read_languages(texts), shape, seed)):
+        for query, passage, truth in islice(planted_rows(read_languages(texts), shape, seed), rows):
             file.write(f'{{"query": {encode_basestring(query)}, "pos": [{encode_basestring(passage)}]}}\n')
             if truth:
                 truths.append(truth)

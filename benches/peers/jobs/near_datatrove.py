@@ -6,7 +6,6 @@ words are four times as slow): a Chinese sentence is one word. The last step wri
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 import sys
@@ -82,11 +81,13 @@ def main() -> None:
         def reader() -> JsonlReader:
             return JsonlReader(f"{folder}/input", adapter=first_positive)
 
+        writer = JsonlWriter(f"{target}/documents", compression=None)
+
         steps = [
             ([reader(), MinhashDedupSignature(f"{folder}/signatures", config, SpaceTokenizer())], cores),
             ([MinhashDedupBuckets(f"{folder}/signatures", f"{folder}/buckets", config=config)], BANDS),
             ([MinhashDedupCluster(f"{folder}/buckets", f"{folder}/remove", config, save_cluster_id=True)], 1),
-            ([reader(), MinhashDedupFilter(f"{folder}/remove"), JsonlWriter(f"{target}/documents", compression=None)], cores),
+            ([reader(), MinhashDedupFilter(f"{folder}/remove"), writer], cores),
         ]
         for number, (pipeline, tasks) in enumerate(steps):
             LocalPipelineExecutor(pipeline, tasks, min(tasks, cores), f"{folder}/logs/{number}").run()

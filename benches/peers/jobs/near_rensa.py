@@ -20,7 +20,7 @@ texts = passages(source)
 while batch := [shingles(text) for text in islice(texts, 10_000)]:
     made = RMinHash.from_token_sets(batch, num_perm=PERMUTATIONS, seed=42)
     index.insert_many(made, start_key=len(signatures))
-    for signature, candidates in zip(made, index.query_all(made)):
+    for signature, candidates in zip(made, index.query_all(made), strict=True):
         row = clusters.add()
         signatures.append(signature)
         for other in candidates:

@@ -16,6 +16,7 @@ import re
 import unicodedata
 from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 # Of 128 permutations: a pair of similarity 0.8 shares one of 16 bands of 8 with a probability of 95 %.
@@ -38,14 +39,14 @@ def shingles(text: str) -> list[str]:
     words = _TOKEN.findall(plain)
     if len(words) < 5:
         return [" ".join(words)]
-    return list(map(" ".join, zip(words, words[1:], words[2:], words[3:], words[4:])))
+    return list(map(" ".join, zip(words, words[1:], words[2:], words[3:], words[4:], strict=False)))
 
 
+@dataclass
 class Clusters:
     """Disjoint sets of rows; the first row of a set stands for it."""
 
-    def __init__(self) -> None:
-        self.parents: list[int] = []
+    parents: list[int] = field(default_factory=list)
 
     def add(self) -> int:
         """A row of its own; its number."""
