@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("--found", type=Path, required=True, help="shard set, or folder with clusters.bin")
     parser.add_argument("--rows", type=int, help="the tool has seen only so many rows (all)")
     parser.add_argument("--threshold", type=float, default=0.8, help="similarity that counts as near (0.8)")
-    parser.add_argument("--sample", type=int, default=2000, help="clusters and dropped rows to check (2000)")
+    parser.add_argument("--sample", type=int, default=4000, help="clusters and dropped rows to check (4000)")
     arguments = parser.parse_args()
     truth = pl.read_parquet(arguments.truth)
     if arguments.rows:
