@@ -6,7 +6,8 @@ Each finds near duplicates among the passages of the same JSONL file in a proces
 bgeprep does it for queries too, verifies candidates by their true similarity, and does all else that `shard` does. A
 peer that would take hours is given the first rows of the file (`--prefix`) and compared by rows a second: its index
 stays smaller, which is to its favour. All use 128 permutations, the peers in 16 bands of 8; rensa and datasketch check
-candidates by their estimated similarity, text-dedup and datatrove do not check. Prints Markdown.
+candidates by their estimated similarity, text-dedup and datatrove do not check. Peak memory is that of
+the largest process of a tool. Prints Markdown.
 """
 
 from __future__ import annotations

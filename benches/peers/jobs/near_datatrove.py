@@ -1,7 +1,8 @@
 """Near duplicates with datatrove: its four MinHash steps, run by the local executor on all cores.
 
 Work is spread by file, so the input is cut into one file a core first. Words are what stands between spaces (its spaCy
-words are four times as slow): a Chinese sentence is one word. The last step writes what stays.
+words are four times as slow): a Chinese sentence is one word. Workers are forked, which spares them
+the imports. The last step writes what stays.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ def main() -> None:
             ([reader(), MinhashDedupFilter(f"{folder}/remove"), writer], cores),
         ]
         for number, (pipeline, tasks) in enumerate(steps):
-            LocalPipelineExecutor(pipeline, tasks, min(tasks, cores), f"{folder}/logs/{number}").run()
+            LocalPipelineExecutor(
+                pipeline, tasks, min(tasks, cores), f"{folder}/logs/{number}", start_method="fork"
+            ).run()
         roots = clusters(Path(folder) / "remove", rows)
     finish(source, target, roots.__getitem__, version("datatrove"))
 
