@@ -98,7 +98,7 @@ impl<'a> Group<'a> {
     }
 
     fn decide(mut self, emit: &mut dyn FnMut(u32, Decision)) {
-        if self.mode == DedupMode::Exact {
+        if self.mode >= DedupMode::Exact {
             self.find_repeats();
             self.find_duplicate_rows();
             self.find_merges();
@@ -248,13 +248,13 @@ impl<'a> Group<'a> {
             for &index in &row.negatives {
                 let record = &self.records[index];
                 let positive_in = positive_rows.get(&record.text);
-                if self.mode == DedupMode::Exact
+                if self.mode >= DedupMode::Exact
                     && let Some(&twin) = positive_in
                 {
                     if heir == at {
                         send(row, Action::DropNegative(record.item, Reason::NegativeIsPositive, twin));
                     }
-                } else if !seen.insert((heir, record.text)) && (heir != at || self.mode == DedupMode::Exact) {
+                } else if !seen.insert((heir, record.text)) && (heir != at || self.mode >= DedupMode::Exact) {
                     if heir == at {
                         send(row, Action::DropNegative(record.item, Reason::RepeatedNegative, row.id));
                     }

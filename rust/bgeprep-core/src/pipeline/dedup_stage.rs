@@ -70,7 +70,7 @@ pub fn run(stage: &Stage<'_>) -> Result<DedupReport> {
         let _pass = gate.enter(size(&keys)? * 5 / 2);
         let records = KeyRecord::decode_all(&load(&keys)?);
         let (mut bytes, mut failed) = (Vec::new(), None);
-        exact::decide(records, stage.plan.dedup, &mut |bucket, decision| {
+        exact::decide(records, stage.plan.dedup.mode, &mut |bucket, decision| {
             match decision.action {
                 Action::DropRow(..) => {
                     dropped[bucket as usize].fetch_add(1, Ordering::Relaxed);

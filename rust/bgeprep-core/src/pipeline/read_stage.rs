@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 use super::layout::{BucketLayout, FileEntry};
-use super::rejects::{Reject, RejectSink};
+use super::rejects::{Reject, RejectSink, Similarity, Twin};
 use crate::clean::{CleanPair, CleanText, Cleaner};
 use crate::config::PrepPlan;
 use crate::dedup::{KeyRecord, Kind};
@@ -259,7 +259,8 @@ impl<'a> Worker<'a> {
                         item: 0,
                         reason,
                         detail,
-                        twin: None,
+                        twin: Twin::None,
+                        similarity: Similarity::NONE,
                         query: String::new(),
                         text: excerpt(&text).to_owned(),
                     });
@@ -292,7 +293,8 @@ impl<'a> Worker<'a> {
                 item: lost.item,
                 reason: lost.reason,
                 detail: lost.detail,
-                twin: None,
+                twin: Twin::None,
+                similarity: Similarity::NONE,
                 query: excerpt(&raw.query).to_owned(),
                 text: text.map_or_else(String::new, |text| excerpt(text).to_owned()),
             });

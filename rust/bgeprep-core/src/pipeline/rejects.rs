@@ -17,6 +17,48 @@ use crate::{Error, Result};
 /// Most runs that are open at once.
 const FAN_IN: usize = 100;
 
+/// What stands for a dropped text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Twin {
+    /// Nothing does.
+    #[default]
+    None,
+    /// A row of this run.
+    Row(RowId),
+    /// A text outside of it: of a benchmark, or of a set that exists already.
+    Text {
+        /// Name of the benchmark or source.
+        source: String,
+        /// File in it.
+        file: String,
+        /// Line in the file, 0 if it has none.
+        line: u64,
+        /// Id of the text, empty if it has none.
+        id: String,
+    },
+}
+
+/// How alike a dropped text and its twin are; sorts as the number does, "not taken" last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Similarity(u32);
+
+impl Similarity {
+    /// No similarity was taken.
+    pub const NONE: Self = Self(u32::MAX);
+    /// Equal texts.
+    pub const EQUAL: Self = Self(1f32.to_bits());
+
+    /// A Jaccard similarity, 0 to 1.
+    pub fn of(jaccard: f32) -> Self {
+        Self(jaccard.to_bits())
+    }
+
+    /// The number, NaN if none was taken.
+    pub fn value(self) -> f32 {
+        f32::from_bits(self.0)
+    }
+}
+
 /// One dropped row, positive or negative. The order of the fields is the order of the reject file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reject {
@@ -32,8 +74,10 @@ pub struct Reject {
     pub reason: Reason,
     /// Expected and found.
     pub detail: String,
-    /// The row that stays instead.
-    pub twin: Option<RowId>,
+    /// What stays instead.
+    pub twin: Twin,
+    /// How alike they are.
+    pub similarity: Similarity,
     /// The query's beginning.
     pub query: String,
     /// The beginning of the text in question.
@@ -176,48 +220,58 @@ fn weight(reject: &Reject) -> usize {
 }
 
 fn encode(reject: &Reject, out: &mut Vec<u8>) {
-    let twin = reject.twin.unwrap_or_default();
+    let (kind, row, texts) = match &reject.twin {
+        Twin::None => (0, RowId::default(), ["", "", ""]),
+        Twin::Row(row) => (1, *row, ["", "", ""]),
+        Twin::Text { source, file, line, id } => (2, RowId { file: 0, line: *line }, [source.as_str(), file, id]),
+    };
     out.extend_from_slice(&reject.slot.to_le_bytes());
-    for row in [reject.row, twin] {
+    for row in [reject.row, row] {
         out.extend_from_slice(&row.file.to_le_bytes());
         out.extend_from_slice(&row.line.to_le_bytes());
     }
-    out.extend_from_slice(&[reject.part as u8, reject.reason as u8, u8::from(reject.twin.is_some())]);
+    out.extend_from_slice(&[reject.part as u8, reject.reason as u8, kind]);
     out.extend_from_slice(&reject.item.to_le_bytes());
-    for text in [&reject.detail, &reject.query, &reject.text] {
+    out.extend_from_slice(&reject.similarity.0.to_le_bytes());
+    for text in [reject.detail.as_str(), &reject.query, &reject.text].into_iter().chain(texts) {
         out.extend_from_slice(&(text.len() as u32).to_le_bytes());
         out.extend_from_slice(text.as_bytes());
     }
 }
 
 fn decode(reader: &mut impl Read) -> std::io::Result<Option<Reject>> {
-    let mut head = [0; 4 + 24 + 3 + 4];
+    let mut head = [0; 4 + 24 + 3 + 4 + 4];
     match reader.read_exact(&mut head) {
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
         result => result?,
     }
     let long = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| head[at + i]));
     let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| head[at + i]));
-    let twin = RowId { file: word(16), line: long(20) };
-    let mut reject = Reject {
+    let mut text = || {
+        let mut length = [0; 4];
+        reader.read_exact(&mut length)?;
+        let mut bytes = vec![0; u32::from_le_bytes(length) as usize];
+        reader.read_exact(&mut bytes)?;
+        String::from_utf8(bytes).map_err(std::io::Error::other)
+    };
+    let (detail, query, excerpt) = (text()?, text()?, text()?);
+    let (source, file, id) = (text()?, text()?, text()?);
+    Ok(Some(Reject {
         slot: word(0),
         row: RowId { file: word(4), line: long(8) },
         part: [RejectPart::Row, RejectPart::Positive, RejectPart::Negative][usize::from(head[28])],
         item: word(31),
         reason: Reason::ALL[usize::from(head[29])],
-        detail: String::new(),
-        twin: (head[30] == 1).then_some(twin),
-        query: String::new(),
-        text: String::new(),
-    };
-    for text in [&mut reject.detail, &mut reject.query, &mut reject.text] {
-        let mut length = [0; 4];
-        reader.read_exact(&mut length)?;
-        let mut bytes = vec![0; u32::from_le_bytes(length) as usize];
-        reader.read_exact(&mut bytes)?;
-        *text = String::from_utf8(bytes).map_err(std::io::Error::other)?;
-    }
-    Ok(Some(reject))
+        twin: match head[30] {
+            0 => Twin::None,
+            1 => Twin::Row(RowId { file: word(16), line: long(20) }),
+            _ => Twin::Text { source, file, line: long(20), id },
+        },
+        similarity: Similarity(word(35)),
+        detail,
+        query,
+        text: excerpt,
+    }))
 }
 
 #[cfg(test)]
@@ -232,7 +286,17 @@ mod tests {
             item,
             reason: Reason::Duplicate,
             detail: "expected…".to_owned(),
-            twin: line.is_multiple_of(2).then_some(RowId { file: 1, line: 7 }),
+            twin: match line % 3 {
+                0 => Twin::None,
+                1 => Twin::Row(RowId { file: 1, line: 7 }),
+                _ => Twin::Text {
+                    source: "nq".to_owned(),
+                    file: "queries.jsonl".to_owned(),
+                    line: 3,
+                    id: "q7".to_owned(),
+                },
+            },
+            similarity: if line % 3 == 0 { Similarity::NONE } else { Similarity::of(0.875) },
             query: "q".repeat(item as usize),
             text: "文".to_owned(),
         }

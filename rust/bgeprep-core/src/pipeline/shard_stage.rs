@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use super::dedup_stage::{Along, DECISIONS, ROWS, Stage, TRANSFERS};
 use super::gate::{Gate, for_each};
 use super::lengths::LengthCounts;
-use super::rejects::{Reject, RejectSink};
+use super::rejects::{Reject, RejectSink, Similarity, Twin};
 use crate::Result;
 use crate::dedup::{Action, Decision};
 use crate::report::{Reason, RejectPart, Tally};
@@ -199,6 +199,9 @@ impl Part<'_> {
             pos_keys: &pos_keys,
             neg_keys: &neg_keys,
             also_pos_keys: also,
+            query_exact_key: row.query_key,
+            pos_exact_keys: &pos_keys,
+            neg_exact_keys: &neg_keys,
             id: row.id,
             prompt: row.prompt,
             origin_file: &file.origin,
@@ -219,7 +222,8 @@ impl Part<'_> {
             reason,
             detail: String::new(),
             // A line is counted from 1: the empty origin means that there is no twin.
-            twin: (twin.line > 0).then_some(twin),
+            twin: if twin.line > 0 { Twin::Row(twin) } else { Twin::None },
+            similarity: if twin.line > 0 { Similarity::EQUAL } else { Similarity::NONE },
             query: excerpt(row.query).to_owned(),
             text: excerpt(text).to_owned(),
         });

@@ -14,6 +14,7 @@ pub mod format;
 pub mod manifest;
 pub mod reader;
 pub mod rejects;
+pub mod reports;
 pub mod row;
 pub mod verify;
 pub mod writer;

@@ -17,7 +17,16 @@ fn key(text: &str) -> u64 {
 fn keyed(row: ShardRow<'_>) -> ShardRow<'_> {
     static POS: std::sync::LazyLock<Vec<u64>> = std::sync::LazyLock::new(|| vec![key("first passage"), key("第二段")]);
     static NEG: std::sync::LazyLock<Vec<u64>> = std::sync::LazyLock::new(|| vec![key(""), key("not it")]);
-    ShardRow { query_key: key(row.query), pos_keys: &POS, neg_keys: &NEG, ..row }
+    let query = key(row.query);
+    ShardRow {
+        query_key: query,
+        pos_keys: &POS,
+        neg_keys: &NEG,
+        query_exact_key: query,
+        pos_exact_keys: &POS,
+        neg_exact_keys: &NEG,
+        ..row
+    }
 }
 
 fn set(folder: &Path, rows: &[ShardRow<'_>]) {
