@@ -2,7 +2,7 @@
 
 ```
 manifest, rejects, first rows ─ figures ─► dict ─► page ─► one HTML file that loads nothing
-                                └ samples ┘  │      └ sections, texts ─ charts ─ markup
+                                └ samples ┘  │      └ sections, duplicates, texts ─ charts, tables ─ markup
                                              └───► report --json
 ```
 

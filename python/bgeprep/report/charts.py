@@ -118,8 +118,8 @@ def curve(title: str, series: Sequence[tuple[str, Sequence[tuple[int, int]]]], x
         drawn.append(_line(left, y_of(10**power), width - 6, y_of(10**power), "grid" if power else "axis"))
         drawn.append(_label(left - 7, y_of(10**power) + 4, count(10**power), "end"))
     every = 1 + (x_most - 1) // 8
-    for power in range(1, x_most + 1, every):
-        drawn.append(_label(x_of(2**power), height - bottom + 17, count(2**power)))
+    powers = range(1, x_most + 1, every)
+    drawn += [_label(x_of(2**power), height - bottom + 17, count(2**power)) for power in powers]
     drawn.append(_label((left + width) / 2, height - 6, x_title, class_="axis-title"))
     turned = tag(
         "text", y_title, x=0, y=0, text_anchor="middle", class_="axis-title",
@@ -146,7 +146,7 @@ def curve(title: str, series: Sequence[tuple[str, Sequence[tuple[int, int]]]], x
 
 def columns(title: str, bins: Sequence[tuple[float, int, str]], x_title: str, threshold: float | None = None) -> Markup:
     """A histogram of (low edge, count, family); a threshold is drawn as a line across it."""
-    width, height, left, top, bottom = 440, 220, 10, 26, 44
+    width, height, left, top, bottom = 440, 230, 22, 36, 44
     most = max(max((number for _, number, _ in bins), default=1), 1)
     step = (width - 2 * left) / max(len(bins), 1)
     base = height - bottom
@@ -173,9 +173,9 @@ def columns(title: str, bins: Sequence[tuple[float, int, str]], x_title: str, th
     if threshold is not None and len(bins) > 1:
         each = bins[1][0] - bins[0][0]
         at = left + step * min(max((threshold - bins[0][0]) / each, 0), len(bins))
-        drawn.append(_line(at, top - 8, at, base, "threshold"))
+        drawn.append(_line(at, top - 20, at, base, "threshold"))
         end = at > width * 0.7
-        drawn.append(_label(at + (-5 if end else 5), top - 2, f"threshold {threshold:g}", "end" if end else "start"))
+        drawn.append(_label(at + (-5 if end else 5), top - 10, f"threshold {threshold:g}", "end" if end else "start"))
     return _svg(title, *drawn, class_="chart", view=(width, height))
 
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 __all__ = ["Child", "Markup", "count", "join", "megabytes", "share", "tag", "text"]
 
-_VOID = {"meta", "br"}
+_VOID = {"meta", "wbr"}
 # Control characters have no place in HTML; they are shown by their picture (␀) or, without one, as �.
 _CONTROLS = {code: 0x2400 + code for code in range(0x20) if code not in (0x09, 0x0A)}
 _CONTROLS |= {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
@@ -20,7 +20,7 @@ class Markup(str):
     __slots__ = ()
 
 
-Child: TypeAlias = "str | int | None | Iterable[Child]"
+Child: TypeAlias = "str | int | Iterable[Child] | None"
 
 
 def text(value: str) -> Markup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bgeprep.report import sections, texts
+from bgeprep.report import duplicates, sections, texts
 from bgeprep.report.charts import stack
 from bgeprep.report.markup import Child, Markup, count, join, megabytes, share, tag
 from bgeprep.report.reasons import FAMILIES, by_family
@@ -26,8 +26,8 @@ def render(figures: dict[str, Any], title: str) -> str:
     found = [
         ("sources", "Sources", sections.sources(figures)),
         ("drops", "What was dropped, and why", sections.drops(figures)),
-        ("near", "Near duplicates", sections.near(figures)),
-        ("overlap", "Overlap between sources", sections.overlap(figures)),
+        ("near", "Near duplicates", duplicates.near(figures)),
+        ("overlap", "Overlap between sources", duplicates.overlap(figures)),
         ("lengths", "Lengths", sections.lengths(figures)),
         ("benchmarks", "Decontamination", sections.benchmarks(figures)),
         ("scores", "Scores", sections.scores(figures)),

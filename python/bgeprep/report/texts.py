@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
 from typing import Any
 
 from bgeprep.report.markup import Child, Markup, count, join, tag
@@ -14,14 +13,19 @@ __all__ = ["benchmark_hits", "differences", "pairs", "samples"]
 
 
 def differences(left: str, right: str) -> tuple[Markup, Markup]:
-    """Two texts with the words that differ marked; white space between words is never a difference."""
+    """Two texts with the words that differ marked; white space between words is never a difference.
+
+    What differs at the end of a text that was cut is only where it was cut, and stays unmarked.
+    """
     words, others = spans(left), spans(right)
     matcher = difflib.SequenceMatcher(
         None, [left[a:b].casefold() for a, b in words], [right[a:b].casefold() for a, b in others], autojunk=False
     )
     marked: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
+    cut = max(len(left), len(right)) >= CHARACTERS
     for what, a, b, c, d in matcher.get_opcodes():
-        if what != "equal":
+        at_the_end = b == len(words) and d == len(others)
+        if what != "equal" and not (cut and at_the_end):
             if b > a:
                 marked[0].append((words[a][0], words[b - 1][1]))
             if d > c:
@@ -35,7 +39,12 @@ def _marked(text: str, places: list[tuple[int, int]]) -> Markup:
     for first, last in places:
         pieces += [text[end:first], tag("mark", text[first:last])]
         end = last
-    return join(*pieces, text[end:])
+    return join(*pieces, _ended(text[end:], text))
+
+
+def _ended(rest: str, text: str) -> str:
+    """The rest of a text, with an ellipsis where the text was cut."""
+    return f"{rest}…" if len(text) >= CHARACTERS else rest
 
 
 def pairs(figures: dict[str, Any]) -> Markup | None:
@@ -67,11 +76,12 @@ def _pair(pair: dict[str, Any], languages: dict[str, str | None]) -> Markup:
         query, stays_query = differences(pair["query"], stays["query"])
         text, stays_text = differences(pair["text"], stays["text"])
         other = _side("stays", stays, [("query", stays_query), (beside, stays_text)], languages)
-    similarity = pair["similarity"]
+    # Of exact copies it is 1 by definition, and says nothing.
+    similarity = pair["similarity"] if look_up(pair["reason"]).family == "near" else None
     head = tag(
         "div",
         _chip(pair["reason"]),
-        tag("span", f"{similarity:.3f} alike", class_="similarity") if similarity is not None else None,
+        tag("span", f"similarity {similarity:.3f}", class_="similarity") if similarity is not None else None,
         tag("span", pair["detail"], class_="faint") if pair["detail"] else None,
         class_="pair-head",
     )
@@ -90,7 +100,9 @@ def _side(name: str, row: dict[str, Any], texts: list[tuple[str, Child]], langua
 
 def _text(text: Child, language: str | None) -> Markup:
     """A text in its own direction and, where the source says so, language."""
-    return tag("dd", text if text != "" else tag("i", "empty", class_="faint"), dir="auto", lang=language or None)
+    if isinstance(text, str) and not isinstance(text, Markup):
+        text = _ended(text, text) if text else tag("i", "empty", class_="faint")
+    return tag("dd", text, dir="auto", lang=language or None)
 
 
 def _origin(row: dict[str, Any]) -> Markup:
@@ -146,25 +158,16 @@ def benchmark_hits(figures: dict[str, Any]) -> Markup | None:
     if not hits:
         return None
     languages = _languages(figures)
-    named: Callable[[dict[str, Any]], str] = lambda line: f"{line['twin_source']} {line['twin_id']}".strip()
-    return join(
-        tag("h3", "Examples"),
-        [
-            tag(
-                "article",
-                tag(
-                    "p",
-                    tag("span", named(line), class_="chip k-benchmark"),
-                    " ",
-                    tag("span", line["detail"], class_="faint"),
-                    tag("span", f"{line['similarity']:.3f} alike", class_="similarity")
-                    if line["similarity"] is not None
-                    else None,
-                    class_="pair-head",
-                ),
-                _side("dropped", line, [("query", line["query"]), ("text", line["text"])], languages),
-                class_="pair",
-            )
-            for line in hits
-        ],
-    )
+    shown = []
+    for line in hits:
+        similarity = line["similarity"]
+        head = tag(
+            "p",
+            tag("span", f"{line['twin_source']} {line['twin_id']}".strip(), class_="chip k-benchmark"),
+            tag("span", f"similarity {similarity:.3f}", class_="similarity") if similarity is not None else None,
+            tag("span", line["detail"], class_="faint") if line["detail"] else None,
+            class_="pair-head",
+        )
+        side = _side("dropped", line, [("query", line["query"]), ("text", line["text"])], languages)
+        shown.append(tag("article", head, side, class_="pair"))
+    return join(tag("h3", "Examples"), tag("div", shown, class_="two"))
