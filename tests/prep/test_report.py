@@ -457,6 +457,13 @@ def test_shares_are_never_rounded_to_nothing_or_all(part: int, whole: int, shown
     assert share(part, whole) == shown
 
 
+def test_every_reason_has_a_meaning(repository: Path) -> None:
+    source = (repository / "rust/bgeprep-core/src/report.rs").read_text(encoding="utf-8")
+    names = re.findall(r'=> "(\w+)"', source.split("enum RejectPart")[0])
+    assert len(names) > 20
+    assert not [name for name in names if not look_up(name).meaning]
+
+
 def test_a_reason_of_a_later_version_is_shown_by_its_name() -> None:
     assert by_family({"eaten_by_a_dog": 3, "duplicate": 2}) == {"exact": 2, "other": 3}
     assert look_up("eaten_by_a_dog").name == "eaten_by_a_dog"

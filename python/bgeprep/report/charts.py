@@ -13,9 +13,6 @@ from bgeprep.report.markup import Markup, count, tag
 
 __all__ = ["bar", "columns", "curve", "lengths", "stack", "whisker"]
 
-#: Lengths in characters that are written below a histogram of lengths.
-_TICKS = (4, 32, 256, 2048, 16384)
-
 
 def _svg(title: str, *children: Markup, class_: str, view: tuple[int, int] | None = None) -> Markup:
     box = f"0 0 {view[0]} {view[1]}" if view else None
@@ -74,9 +71,12 @@ def lengths(title: str, counts: Sequence[int], edges: Sequence[int], median: int
         top = height - (height - 3) * number / most
         path.append(f"L{place * step:.1f} {top:.1f}L{(place + 1) * step:.1f} {top:.1f}")
     path.append(f"L{width} {height}Z")
+    # A number below every octave where there are few, else below every second or third.
+    octaves = 1 if last <= 10 else 2 if last <= 18 else 3
+    written = {4 << power for power in range(0, 16, octaves)}
     ticks: list[Markup] = []
     for place, edge in enumerate(edges):
-        if edge in _TICKS and 0 < place < last - 1:
+        if edge in written and 0 < place < last - 1:
             ticks.append(_line(place * step, height, place * step, height + 3, "axis"))
             ticks.append(_label(place * step, height + 14, _short(edge)))
     middle = _place(median, edges) * step

@@ -124,11 +124,11 @@ def samples(figures: dict[str, Any]) -> Markup | None:
     kept = figures["samples"]["kept"]
     left = [_dropped(line, languages) for line in dropped]
     right = [_kept(row, languages) for row in kept]
-    nothing = tag("p", "Nothing to show.", class_="faint")
+    nothing = tag("p", "No row was dropped for a reason that is not shown above.", class_="faint")
     return tag(
         "div",
         tag("div", tag("h3", "Dropped, by reason"), left or nothing),
-        tag("div", tag("h3", "Kept, by source"), right or nothing),
+        tag("div", tag("h3", "Kept, by source"), right),
         class_="two",
     )
 
