@@ -13,12 +13,15 @@ pub mod shard_stage;
 pub mod work;
 
 mod commit;
+mod exclusion;
+mod queue;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use crate::config::{PrepPlan, RunOptions};
+use crate::exclude::{Benchmarks, Comparison};
 use crate::pair::Task;
 use crate::progress::Progress;
 use crate::shard::Manifest;
@@ -41,6 +44,8 @@ pub struct Outcome {
     pub manifest: Manifest,
     /// Files without a single record.
     pub empty_files: Vec<String>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
     /// Whether an earlier, killed run was gone on with.
     pub resumed: bool,
     /// Whether work files of another input or config were thrown away.
@@ -67,13 +72,15 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
             report
         }
         _ => {
+            let benchmarks = load_benchmarks(plan, options, progress)?;
+            progress.enter("read");
             reset(&read_folder)?;
             let outputs = Outputs {
                 rows: Spill::create(&read_folder, ROWS, layout.buckets, options.memory / 4)?,
                 keys: Spill::create(&read_folder, KEYS, layout.partitions, options.memory / 8)?,
                 rejects: RejectSink::create(&read_rejects, options.memory / 16)?,
             };
-            let mut report = read_stage::run(plan, &layout, &outputs, options.threads, progress)?;
+            let mut report = read_stage::run(plan, &layout, &outputs, benchmarks.as_ref(), options.threads, progress)?;
             outputs.rows.finish()?;
             outputs.keys.finish()?;
             outputs.rejects.finish()?;
@@ -127,7 +134,18 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
     if beside.exists() {
         fs_err::remove_dir_all(&beside).map_err(Error::io(&beside, "remove"))?;
     }
-    Ok(Outcome { manifest, empty_files: read.empty_files, resumed, discarded })
+    Ok(Outcome { manifest, empty_files: read.empty_files, warnings: read.warnings, resumed, discarded })
+}
+
+/// The benchmarks that rows are compared with, if there are any. They may take a quarter of memory:
+/// with the spill buffers and the chunks being read that is most of it.
+fn load_benchmarks(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result<Option<Benchmarks>> {
+    if plan.exclude.benchmarks.is_empty() {
+        return Ok(None);
+    }
+    progress.enter("exclude");
+    let how = Comparison { form: plan.clean.form, threshold: plan.dedup.near_threshold };
+    Benchmarks::load(&plan.exclude, how, options.memory / 4, progress).map(Some)
 }
 
 /// An empty folder, whatever was there.

@@ -6,23 +6,27 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
 
+use super::exclusion::Exclusion;
 use super::layout::{BucketLayout, FileEntry};
+use super::queue::FileQueue;
 use super::rejects::{Reject, RejectSink, Similarity, Twin};
 use crate::clean::{CleanPair, CleanText, Cleaner};
 use crate::config::PrepPlan;
 use crate::dedup::{KeyRecord, Kind};
+use crate::exclude::Benchmarks;
 use crate::pair::Task;
 use crate::progress::Progress;
-use crate::read::{Body, Chunk, ChunkReader, Unmapped};
+use crate::read::{Body, Chunk, Unmapped};
 use crate::report::{Reason, RejectPart, Tally};
 use crate::shard::rejects::excerpt;
+use crate::shard::reports::BenchmarkEntry;
 use crate::shuffle::bucket::Spill;
 use crate::shuffle::{RowId, order_key, row};
-use crate::{Error, Result, read};
+use crate::{Error, Result};
 
 /// Rows after which `max_bad` is looked at.
 const BAD_CHECK_ROWS: u64 = 10_000;
@@ -42,6 +46,10 @@ pub struct ReadReport {
     pub first_bad: Option<(u32, u64, Reason, String)>,
     /// Bytes of the spill files.
     pub spilled: u64,
+    /// Excluded benchmarks, with what met them.
+    pub benchmarks: Vec<BenchmarkEntry>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
 }
 
 /// Where the stage writes.
@@ -60,16 +68,19 @@ pub fn run(
     plan: &PrepPlan,
     layout: &BucketLayout,
     outputs: &Outputs,
+    benchmarks: Option<&Benchmarks>,
     threads: usize,
     progress: &Progress,
 ) -> Result<ReadReport> {
-    let queue = FileQueue { files: &layout.files, plan, state: Mutex::default(), threads };
-    let shared = Mutex::new(ReadReport { bucket_rows: vec![0; layout.buckets], ..ReadReport::default() });
+    let queue = FileQueue::new(&layout.files, plan, threads);
+    let (entries, warnings) = benchmarks.map(|all| (all.entries.clone(), all.warnings.clone())).unwrap_or_default();
+    let bucket_rows = vec![0; layout.buckets];
+    let shared = Mutex::new(ReadReport { bucket_rows, benchmarks: entries, warnings, ..ReadReport::default() });
     let failed = Mutex::new(None);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                let mut worker = Worker::new(plan, layout, outputs, progress, &shared);
+                let mut worker = Worker::new(plan, layout, outputs, benchmarks, progress, &shared);
                 if let Err(error) = worker.run(&queue) {
                     let mut failed = lock(&failed);
                     // The others stop because of this one: their `Interrupted` says nothing.
@@ -86,12 +97,11 @@ pub fn run(
     }
     let mut report = std::mem::take(&mut *lock(&shared));
     check_bad(plan, layout, &report, 1)?;
-    report.empty_files = std::mem::take(&mut lock(&queue.state).empty);
-    report.empty_files.sort();
+    report.empty_files = queue.empty_files();
     Ok(report)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
@@ -115,61 +125,6 @@ fn check_bad(plan: &PrepPlan, layout: &BucketLayout, report: &ReadReport, from: 
     ))
 }
 
-struct OpenFile {
-    index: usize,
-    reader: Mutex<Box<dyn ChunkReader>>,
-}
-
-#[derive(Default)]
-struct QueueState {
-    next: usize,
-    open: Vec<Arc<OpenFile>>,
-    empty: Vec<String>,
-    stopped: bool,
-}
-
-struct FileQueue<'a> {
-    files: &'a [FileEntry],
-    plan: &'a PrepPlan,
-    state: Mutex<QueueState>,
-    threads: usize,
-}
-
-impl FileQueue<'_> {
-    /// A file to work on, or None when all are done.
-    fn take(&self, worker: usize) -> Result<Option<Arc<OpenFile>>> {
-        let mut state = lock(&self.state);
-        if state.stopped {
-            return Err(Error::Interrupted);
-        }
-        if state.next < self.files.len() && state.open.len() < self.threads {
-            let index = state.next;
-            state.next += 1;
-            let entry = &self.files[index];
-            let reader = read::open(&entry.path, &self.plan.sources[entry.source].read)?;
-            let file = Arc::new(OpenFile { index, reader: Mutex::new(reader) });
-            state.open.push(Arc::clone(&file));
-            return Ok(Some(file));
-        }
-        let open = state.open.len();
-        Ok((open > 0).then(|| Arc::clone(&state.open[worker % open])))
-    }
-
-    fn close(&self, file: &Arc<OpenFile>, was_empty: bool) {
-        let mut state = lock(&self.state);
-        if let Some(at) = state.open.iter().position(|open| Arc::ptr_eq(open, file)) {
-            state.open.swap_remove(at);
-            if was_empty {
-                state.empty.push(self.files[file.index].origin.clone());
-            }
-        }
-    }
-
-    fn stop(&self) {
-        lock(&self.state).stopped = true;
-    }
-}
-
 struct Worker<'a> {
     plan: &'a PrepPlan,
     layout: &'a BucketLayout,
@@ -177,6 +132,7 @@ struct Worker<'a> {
     progress: &'a Progress,
     shared: &'a Mutex<ReadReport>,
     cleaner: Cleaner,
+    exclusion: Option<Exclusion<'a>>,
     pair: CleanPair,
     bytes: Vec<u8>,
     rejects: Vec<Reject>,
@@ -191,6 +147,7 @@ impl<'a> Worker<'a> {
         plan: &'a PrepPlan,
         layout: &'a BucketLayout,
         outputs: &'a Outputs,
+        benchmarks: Option<&'a Benchmarks>,
         progress: &'a Progress,
         shared: &'a Mutex<ReadReport>,
     ) -> Self {
@@ -201,6 +158,7 @@ impl<'a> Worker<'a> {
             progress,
             shared,
             cleaner: Cleaner::new(plan.clean),
+            exclusion: benchmarks.map(Exclusion::new),
             pair: CleanPair::default(),
             bytes: Vec::new(),
             rejects: Vec::new(),
@@ -217,7 +175,7 @@ impl<'a> Worker<'a> {
             turn += 1;
             loop {
                 self.progress.check()?;
-                if lock(&queue.state).stopped {
+                if queue.is_stopped() {
                     return Err(Error::Interrupted);
                 }
                 let (chunk, bytes) = {
@@ -302,6 +260,12 @@ impl<'a> Worker<'a> {
         if !stays {
             return Ok(());
         }
+        let symmetric = task == Task::Symmetric;
+        if let Some(exclusion) = &mut self.exclusion
+            && !exclusion.apply(&mut self.pair, symmetric, (slot, id), tally, &mut self.rejects)
+        {
+            return Ok(());
+        }
         let order = order_key(entry.seed, id.line);
         let bucket = self.layout.bucket(entry.source, task, order);
         self.outputs.rows.append_with(bucket as usize, |bytes| row::encode(&self.pair, id, order, bytes))?;
@@ -319,7 +283,7 @@ impl<'a> Worker<'a> {
             score: f32::NAN,
             item: 0,
             kind: Kind::Positive,
-            symmetric: task == Task::Symmetric,
+            symmetric,
             merge: source.merge_positives,
         };
         let record = |text: &CleanText, item: usize, kind: Kind| KeyRecord {
@@ -338,7 +302,7 @@ impl<'a> Worker<'a> {
             record(text, item, Kind::Negative).encode(&mut self.bytes);
         }
         self.outputs.keys.append(common.partition(self.layout.partitions), &self.bytes)?;
-        if task == Task::Symmetric {
+        if symmetric {
             for (item, text) in self.pair.pos.iter().enumerate() {
                 self.bytes.clear();
                 let mirror = KeyRecord {
@@ -372,6 +336,9 @@ impl<'a> Worker<'a> {
         for (column, count) in unmapped.iter() {
             let columns = shared.unmapped.entry(source as u32).or_default();
             *columns.entry(column.to_owned()).or_insert(0) += count;
+        }
+        if let Some(exclusion) = &mut self.exclusion {
+            exclusion.hand_over(&mut shared.benchmarks);
         }
         self.progress.rows_read.fetch_add(read, Ordering::Relaxed);
         self.progress.rows_dropped.fetch_add(dropped, Ordering::Relaxed);
