@@ -54,8 +54,11 @@ impl Containment {
             let places = shingler.shingles(text(number), Rule::Passage).iter().map(|&shingle| counters.place(shingle));
             places.min().map(|(_, shingle)| (shingle, number))
         };
-        let anchors = Postings::new(long.into_iter().filter_map(anchor).collect());
-        Ok(Self { counters, anchors })
+        let anchors: Vec<(u64, u32)> = long.into_iter().filter_map(anchor).collect();
+        // Every 5-gram of every row is asked for: the counts of these few stay in the processor's cache.
+        let mut counters = Counters::new(anchors.len());
+        anchors.iter().for_each(|&(shingle, _)| counters.add(shingle));
+        Ok(Self { counters, anchors: Postings::new(anchors) })
     }
 
     /// Whether there is nothing to look for.

@@ -128,8 +128,9 @@ impl Loader<'_> {
                     let (Some(id), Some(text)) = (record.id(), record.text.as_deref()) else {
                         return Err("expected \"_id\" and \"text\", found an object without".to_owned().into());
                     };
-                    let judged_by = judgements.passages.remove(id);
-                    if judged_by.is_none() && !loader.corpus {
+                    let judged_by = judgements.passages.remove(id).unwrap_or_default();
+                    let judged_by: Vec<u32> = judged_by.iter().filter_map(|&query| found[query as usize]).collect();
+                    if judged_by.is_empty() && !loader.corpus {
                         return Ok(());
                     }
                     passages += 1;
@@ -137,8 +138,7 @@ impl Loader<'_> {
                     let whole = title.map(|title| format!("{title} {text}"));
                     for text in whole.iter().map(String::as_str).chain([text]) {
                         let Some(number) = loader.passage(text, id, Place { line, ..place })? else { continue };
-                        let queries = judged_by.iter().flatten().filter_map(|&query| found[query as usize]);
-                        loader.judged.extend(queries.map(|query| (query, number)));
+                        loader.judged.extend(judged_by.iter().map(|&query| (query, number)));
                     }
                     Ok(())
                 })?;

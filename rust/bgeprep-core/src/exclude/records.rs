@@ -21,6 +21,10 @@ pub(super) struct Record {
 impl Record {
     /// Parses a line; the message says what was found instead.
     pub(super) fn parse(line: &str) -> Result<Self, String> {
+        // An array of the right length would do for a struct, too.
+        if !line.starts_with('{') {
+            return Err("expected a JSON object, found another text".to_owned());
+        }
         sonic_rs::from_str(line).map_err(|error| {
             let message = error.to_string();
             let first = message.lines().next().unwrap_or_default().trim_end_matches([' ', ':', '.']);
