@@ -343,7 +343,7 @@ def test_command_line_and_config_file(planted: tuple[Path, Path], tmp_path: Path
         ),
         (
             lambda folder: write_lines(folder / "list.jsonl", [{"words": "x"}]),
-            'list.jsonl:1: expected "text" or "query"',
+            'list.jsonl:1: expected "query"',
         ),
         (lambda folder: write_lines(folder / "corpus.jsonl", [{"_id": "d1", "text": "x y"}]), "--exclude-corpus"),
     ],

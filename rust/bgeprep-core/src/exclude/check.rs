@@ -125,27 +125,26 @@ impl<'a> Checker<'a> {
             all.near_queries.find(&all.queries, &text.normal, &mut self.scratch, found);
         });
         let &best = met.first()?;
-        let how = |similarity: f64, number: u32| {
+        let how = |number: u32| {
             let equal = all.queries.get(number) == text.normal;
             let verb = if equal { "equals" } else { "nearly equals" };
             let role = positive.map_or("query", |_| "positive");
-            (similarity, format!("the {role} {verb} a benchmark query"))
+            format!("the {role} {verb} a benchmark query")
         };
+        let mut passages = Vec::new();
         for answer in answers {
-            let passages = matches(&all.passages, answer, |found| {
+            passages.append(&mut matches(&all.passages, answer, |found| {
                 all.near_passages.find(&all.passages, &answer.normal, &mut self.scratch, found);
-            });
-            for &(similarity, query) in &met {
-                let judged = |&&(_, passage): &&Match| all.judged.binary_search(&(query, passage)).is_ok();
-                if let Some(&(_, passage)) = passages.iter().find(judged) {
-                    let (similarity, detail) = how(similarity, query);
-                    let detail = format!("{detail}, its answer the judged passage {}", all.passages.id(passage));
-                    return Some(all.hit(HitKind::Pair, (&all.queries, query), Some(similarity), detail, positive));
-                }
+            }));
+        }
+        for &(similarity, query) in &met {
+            let judged = |&&(_, passage): &&Match| all.judged.binary_search(&(query, passage)).is_ok();
+            if let Some(&(_, passage)) = passages.iter().find(judged) {
+                let detail = format!("{}, its answer the judged passage {}", how(query), all.passages.id(passage));
+                return Some(all.hit(HitKind::Pair, (&all.queries, query), Some(similarity), detail, positive));
             }
         }
-        let (similarity, detail) = how(best.0, best.1);
-        Some(all.hit(HitKind::Query, (&all.queries, best.1), Some(similarity), detail, positive))
+        Some(all.hit(HitKind::Query, (&all.queries, best.1), Some(best.0), how(best.1), positive))
     }
 
     /// `text` as a passage of a corpus.

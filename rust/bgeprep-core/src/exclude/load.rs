@@ -202,8 +202,10 @@ impl Loader<'_> {
         }
         for (place, file) in files(benchmark, spec, FileRole::Records) {
             self.records(file, |loader, line, record| {
-                let Some(text) = record.query.as_deref().or(record.text.as_deref()) else {
-                    return Err("expected \"text\" or \"query\", found an object without".to_owned().into());
+                let Some(text) = record.query() else {
+                    return Err("expected \"query\", \"question\" or \"text\", found an object without"
+                        .to_owned()
+                        .into());
                 };
                 let id = record.id().unwrap_or_default();
                 queries += u64::from(loader.query(text, id, Place { line, ..place })?.is_some());

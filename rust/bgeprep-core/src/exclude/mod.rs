@@ -72,7 +72,7 @@ pub enum FileRole {
     Qrels,
     /// One query a line.
     Lines,
-    /// JSON lines with `text` or `query`: queries.
+    /// JSON lines with `query`, `question` or `text`: queries.
     Records,
 }
 

@@ -15,7 +15,8 @@ pub(super) struct Record {
     plain_id: Option<String>,
     pub(super) title: Option<String>,
     pub(super) text: Option<String>,
-    pub(super) query: Option<String>,
+    query: Option<String>,
+    question: Option<String>,
 }
 
 impl Record {
@@ -30,6 +31,11 @@ impl Record {
             let first = message.lines().next().unwrap_or_default().trim_end_matches([' ', ':', '.']);
             format!("expected a JSON object, found: {first}")
         })
+    }
+
+    /// The query of a list of texts.
+    pub(super) fn query(&self) -> Option<&str> {
+        self.query.as_deref().or(self.question.as_deref()).or(self.text.as_deref())
     }
 
     /// `_id`, else `id`.
