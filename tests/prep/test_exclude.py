@@ -62,7 +62,7 @@ def prepare(pairs: Path, out: Path, *paths: Path, task: str = "retrieval", **exc
     shards = bgeprep.open(out)
     found = bgeprep.inspect(out)
     assert found["rows_read"] == found["rows_kept"] + sum(found["dropped"].values())
-    counted = sum(sum(one["hits"].values()) for one in shards.manifest["benchmarks"])
+    counted = sum(sum(one["hits"].values()) for one in shards.manifest.get("benchmarks", []))
     assert counted == rejects(out).height
     return shards
 
@@ -137,7 +137,7 @@ def test_without_benchmarks_every_row_stays(planted: tuple[Path, Path], tmp_path
     pairs, _ = planted
     shards = prepare(pairs, tmp_path / "shards")
     assert len(shards) == len(PLANTED) + len(INNOCENT)
-    assert shards.manifest["benchmarks"] == []
+    assert "benchmarks" not in shards.manifest
 
 
 def test_a_corpus_passage_goes_with_the_flag_alone(planted: tuple[Path, Path], tmp_path: Path) -> None:
@@ -208,6 +208,10 @@ def test_equals_the_slow_reference(seed: int, tmp_path: Path) -> None:
     for _ in range(250):
         query = chooser.choice([text(16), edited(chooser, chooser.choice(queries + passages))])
         choices = [text(30), edited(chooser, chooser.choice(passages + queries))]
+        if chooser.random() < 0.2:
+            one = chooser.choice(collections)
+            query_id, passage = chooser.choice(sorted(pair for pair in one.judged if pair[1] in one.passages))
+            query, choices = edited(chooser, one.queries[query_id]), one.variants(passage)
         rows.append({"query": query, "pos": [chooser.choice(choices) for _ in range(chooser.choice([1, 1, 2, 3]))]})
     pairs = write_lines(tmp_path / "pairs.jsonl", rows)
 
@@ -255,8 +259,8 @@ def test_the_demo_trains_on_no_held_out_text(repository: Path, tmp_path: Path) -
     """And rows made of the collection itself all go: English questions with answers, Chinese titles with abstracts."""
     pairs = repository / "examples/demo/data/pairs"
     shards = prepare(pairs, tmp_path / "demo", repository / HELD_OUT, corpus=True)
-    equal = rejects(tmp_path / "demo").filter(similarity=1.0)
-    assert equal.height == 0
+    nearly = rejects(tmp_path / "demo")["detail"].str.contains("nearly equals|contained:")
+    assert nearly.all()
     assert len(shards) > 8000
     for name in (HELD_OUT, CSL):
         folder = repository / name

@@ -6,12 +6,16 @@ The rules are those at the head of `rust/bgeprep-core/src/exclude/mod.rs`; nothi
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 
-from tests.reference.dedup import normalise
-from tests.reference.near import CJK, jaccard, passage_shingles, query_shingles, tokens
+from tests.reference import dedup, near
+from tests.reference.near import CJK, jaccard
+
+# All texts meet all others: what each is made of is found once.
+normalise, tokens = cache(dedup.normalise), cache(near.tokens)
+query_shingles, passage_shingles = cache(near.query_shingles), cache(near.passage_shingles)
 
 Kind = Literal["query", "pair", "passage", "containment"]
 
@@ -98,12 +102,17 @@ def is_passage(text: str, benchmark: Collection, id: str, threshold: float) -> b
     return any(likeness(text, variant, "passage", threshold) is not None for variant in benchmark.variants(id))
 
 
+@cache
 def is_long(text: str) -> bool:
     alone = [token for token in tokens(text) if any(first <= ord(token[0]) <= last for first, last in CJK)]
     return len(alone) >= 25 or len(tokens(text)) - len(alone) >= 13
 
 
+@cache
+def joined(text: str) -> str:
+    return "|" + "|".join(tokens(text)) + "|"
+
+
 def holds(text: str, needle: str) -> bool:
     """Whether all tokens of a long needle stand in the text, side by side: as texts of tokens between bars."""
-    joined = ["|" + "|".join(tokens(one)) + "|" for one in (text, needle)]
-    return is_long(needle) and re.search(re.escape(joined[1]), joined[0]) is not None
+    return is_long(needle) and joined(needle) in joined(text)

@@ -102,7 +102,8 @@ impl<'a> Checker<'a> {
             let hits = pair.pos.iter().enumerate();
             positives.extend(hits.filter_map(|(item, text)| Some((item, self.passage(text, Some(item))?))));
         }
-        if !self.benchmarks.containment.is_empty() {
+        let none_left = !positives.is_empty() && positives.len() == pair.pos.len();
+        if !none_left && !self.benchmarks.containment.is_empty() {
             let stays = |item: &usize| positives.iter().all(|(gone, _)| gone != item);
             let rest = pair.pos.iter().enumerate().filter(|(item, _)| stays(item));
             let mut texts = std::iter::once((None, &pair.query)).chain(rest.map(|(item, text)| (Some(item), text)));
