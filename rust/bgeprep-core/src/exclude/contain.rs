@@ -57,7 +57,9 @@ impl Containment {
         let anchors: Vec<(u64, u32)> = long.into_iter().filter_map(anchor).collect();
         // Every 5-gram of every row is asked for: the counts of these few stay in the processor's cache.
         let mut counters = Counters::new(anchors.len());
-        anchors.iter().for_each(|&(shingle, _)| counters.add(shingle));
+        for &(shingle, _) in &anchors {
+            counters.add(shingle);
+        }
         Ok(Self { counters, anchors: Postings::new(anchors) })
     }
 

@@ -167,6 +167,7 @@ impl Loader<'_> {
             let mut lines = TextLines::open(&file.path)?;
             let mut first = true;
             while let Some((line, text)) = lines.next_line()? {
+                self.progress.check()?;
                 let header = std::mem::take(&mut first);
                 let Some(judgement) = Judgement::parse(text) else {
                     if header {

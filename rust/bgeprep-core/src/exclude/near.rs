@@ -83,7 +83,7 @@ impl NearIndex {
             return;
         }
         candidates.clear();
-        for &(count, shingle) in first(order, self.threshold).iter() {
+        for &(count, shingle) in first(order, self.threshold) {
             if count > 0 {
                 candidates.extend_from_slice(self.prefixes.get(shingle));
             }

@@ -97,10 +97,7 @@ impl<'a> Judgement<'a> {
     pub(super) fn parse(line: &'a str) -> Option<Self> {
         let tabs: Vec<&str> = line.split('\t').map(str::trim).collect();
         let fields = if tabs.len() > 1 { tabs } else { line.split_whitespace().collect() };
-        let (query, passage, grade) = match fields[..] {
-            [query, passage, grade] | [query, _, passage, grade] => (query, passage, grade),
-            _ => return None,
-        };
+        let ([query, passage, grade] | [query, _, passage, grade]) = fields[..] else { return None };
         Some(Self { query, passage, grade: grade.parse().ok()? })
     }
 }

@@ -93,7 +93,7 @@ impl TextsBuilder {
     }
 
     pub(super) fn finish(mut self) -> Texts {
-        #[expect(clippy::iter_over_hash_type, reason = "the pairs are sorted before they are used")]
+        // In no order: `Postings` sorts.
         let pairs = self.numbers.drain().map(|(hash, number)| (hash as u64, number)).collect();
         self.texts.by_hash = Postings::new(pairs);
         self.texts

@@ -56,12 +56,16 @@ impl<'a> Exclusion<'a> {
             }
             // A row whose last positive goes is named after the first.
             Hits::Positives(hits) if hits.len() == pair.pos.len() => {
-                hits.into_iter().take(1).for_each(|(_, hit)| reject(pair, RejectPart::Row, hit));
+                if let Some((_, hit)) = hits.into_iter().next() {
+                    reject(pair, RejectPart::Row, hit);
+                }
                 false
             }
             Hits::Positives(hits) => {
                 let gone: Vec<usize> = hits.iter().map(|&(item, _)| item).collect();
-                hits.into_iter().for_each(|(_, hit)| reject(pair, RejectPart::Positive, hit));
+                for (_, hit) in hits {
+                    reject(pair, RejectPart::Positive, hit);
+                }
                 let mut item = 0;
                 pair.pos.retain(|_| {
                     item += 1;

@@ -78,7 +78,10 @@ impl TextLines {
 
 impl std::fmt::Debug for TextLines {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("TextLines").field("path", &self.input.path()).field("line", &self.line).finish()
+        out.debug_struct("TextLines")
+            .field("path", &self.input.path())
+            .field("line", &self.line)
+            .finish_non_exhaustive()
     }
 }
 
