@@ -18,11 +18,10 @@ pub mod read;
 
 pub mod clean;
 
-pub mod near;
-
 pub mod exclude;
 
 pub mod dedup;
+pub mod near;
 
 pub mod shuffle;
 

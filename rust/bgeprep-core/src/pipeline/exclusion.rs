@@ -1,11 +1,13 @@
 //! Drops what benchmarks hold, right after cleaning.
 
-use super::rejects::{Reject, Similarity, Twin};
+use std::collections::BTreeMap;
+
+use super::rejects::{Reject, Twin};
 use crate::clean::CleanPair;
 use crate::exclude::{Benchmarks, Checker, Hit, HitKind, Hits};
-use crate::report::{Reason, RejectPart, Tally};
+use crate::report::{Reason, RejectPart, Similarity, Tally};
 use crate::shard::rejects::excerpt;
-use crate::shard::reports::BenchmarkEntry;
+use crate::shard::reports::BenchmarkHits;
 use crate::shuffle::RowId;
 
 /// One thread's comparison with the benchmarks.
@@ -77,10 +79,10 @@ impl<'a> Exclusion<'a> {
         }
     }
 
-    /// Adds the hits since the last call to the report.
-    pub(super) fn hand_over(&mut self, benchmarks: &mut [BenchmarkEntry]) {
+    /// Adds the hits since the last call, by benchmark.
+    pub(super) fn hand_over(&mut self, benchmarks: &mut BTreeMap<u32, BenchmarkHits>) {
         for (benchmark, kind) in self.hits.drain(..) {
-            kind.count(&mut benchmarks[benchmark as usize].hits);
+            kind.count(benchmarks.entry(benchmark).or_default());
         }
     }
 }
