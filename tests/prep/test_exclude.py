@@ -246,7 +246,10 @@ def test_equals_the_slow_reference(seed: int, tmp_path: Path) -> None:
 
 
 def test_bytes_are_the_same_for_any_threads_and_memory(repository: Path, tmp_path: Path) -> None:
-    config = bgeprep.PrepConfig(exclude=bgeprep.ExcludeConfig(paths=(str(repository / HELD_OUT),), corpus=True))
+    config = bgeprep.PrepConfig(
+        dedup=bgeprep.DedupConfig(mode="exact"),
+        exclude=bgeprep.ExcludeConfig(paths=(str(repository / HELD_OUT),), corpus=True),
+    )
     pairs = repository / "examples/demo/data/pairs"
     hashes = {
         bgeprep.shard(pairs, tmp_path / f"{threads}", config=config, threads=threads, memory=memory).hash
