@@ -14,7 +14,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bgeprep._native import __version__, build_profile
-from bgeprep.config import CleanConfig, DedupConfig, PrepConfig, ReadConfig, ShardConfig, SourceConfig, load_config
+from bgeprep.config import (
+    CleanConfig,
+    DedupConfig,
+    ExcludeConfig,
+    PrepConfig,
+    ReadConfig,
+    ShardConfig,
+    SourceConfig,
+    load_config,
+)
 from bgeprep.errors import BgeprepError, ConfigError, CorpusError, ShardError, TokenizerError
 from bgeprep.shard import ShardResult, shard
 from bgeprep.shardset import ShardSet, inspect, verify
@@ -30,6 +39,7 @@ __all__ = [
     "ConfigError",
     "CorpusError",
     "DedupConfig",
+    "ExcludeConfig",
     "PrepConfig",
     "ReadConfig",
     "ShardConfig",

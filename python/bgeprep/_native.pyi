@@ -7,6 +7,7 @@ from typing import Any, final
 
 from bgeprep.batch import _Options
 from bgeprep.config import PrepConfig
+from bgeprep.exclude import Benchmark
 from bgeprep.inputs import ArrowStream, Source
 from bgeprep.shard import RunOptions
 
@@ -28,11 +29,12 @@ build_profile: str
 def shard(
     config: PrepConfig,
     sources: Sequence[Source],
+    benchmarks: Sequence[Benchmark],
     resolved: str,
     options: RunOptions,
     report: Callable[[str, int, int, int, int, int, int, int], None] | None,
-) -> tuple[str, int, int, list[str], bool, bool]:
-    """Runs the preparation: (hash, rows read, rows kept, empty files, resumed, discarded)."""
+) -> tuple[str, int, int, list[str], bool, bool, list[str]]:
+    """Runs the preparation: (hash, rows read, rows kept, empty files, resumed, discarded, warnings)."""
 
 def spool(stream: ArrowStream, path: Path) -> int:
     """Writes an Arrow stream to a file that the readers take as input; returns its rows."""

@@ -9,6 +9,9 @@ min_query_chars = 3
 [dedup]
 mode = "exact"
 
+[exclude]
+paths = ["beir/scifact", "held-out.txt"]   # as the paths below
+
 [[sources]]
 name = "nq"
 path = "nq/*.jsonl.gz"           # relative to the config file; a file, a folder, a glob or a list of them
@@ -38,7 +41,16 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["CleanConfig", "DedupConfig", "PrepConfig", "ReadConfig", "ShardConfig", "SourceConfig", "load_config"]
+__all__ = [
+    "CleanConfig",
+    "DedupConfig",
+    "ExcludeConfig",
+    "PrepConfig",
+    "ReadConfig",
+    "ShardConfig",
+    "SourceConfig",
+    "load_config",
+]
 
 Task = Literal["retrieval", "symmetric", "classification"]
 Format = Literal["auto", "jsonl", "json", "csv", "tsv", "parquet", "arrow"]
@@ -92,6 +104,30 @@ class DedupConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExcludeConfig:
+    """Benchmarks that the set must not give away; near is what `dedup.near_threshold` says."""
+
+    paths: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "benchmarks in the BEIR layout, text files, or folders of them: rows whose query equals or nearly "
+            "equals one of their queries are dropped"
+        },
+    )
+    corpus: bool = field(
+        default=False,
+        metadata={"help": "drop positives that equal or nearly equal any passage of their corpora, too"},
+    )
+    containment: bool = field(
+        default=True,
+        metadata={
+            "help": "drop rows whose query or positive holds a benchmark query or judged passage of at least 13 words "
+            "or 25 CJK characters"
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShardConfig:
     """How shards are written."""
 
@@ -130,6 +166,7 @@ class PrepConfig:
     read: ReadConfig = field(default_factory=ReadConfig)
     clean: CleanConfig = field(default_factory=CleanConfig)
     dedup: DedupConfig = field(default_factory=DedupConfig)
+    exclude: ExcludeConfig = field(default_factory=ExcludeConfig)
     shard: ShardConfig = field(default_factory=ShardConfig)
     sources: tuple[SourceConfig, ...] = ()
 
@@ -160,7 +197,7 @@ Config = TypeVar("Config")
 
 
 def load_config(path: str | os.PathLike[str]) -> PrepConfig:
-    """Reads a TOML config file; source paths become relative to the file's folder.
+    """Reads a TOML config file; paths of sources and benchmarks become relative to the file's folder.
 
     Raises:
         ConfigError: not TOML, an unknown key, or a value of the wrong type.
@@ -180,7 +217,8 @@ def load_config(path: str | os.PathLike[str]) -> PrepConfig:
         dataclasses.replace(source, path=tuple(str(path.parent / one) for one in source.path))
         for source in config.sources
     ]
-    return dataclasses.replace(config, sources=tuple(sources))
+    exclude = dataclasses.replace(config.exclude, paths=tuple(str(path.parent / one) for one in config.exclude.paths))
+    return dataclasses.replace(config, sources=tuple(sources), exclude=exclude)
 
 
 def from_dict(kind: type[Config], raw: dict[str, Any], where: str = "") -> Config:

@@ -17,6 +17,7 @@ from typing import Any, cast
 from bgeprep import _native
 from bgeprep.config import PrepConfig, SourceConfig, from_dict, load_config
 from bgeprep.errors import ConfigError, CorpusError, ShardError
+from bgeprep.exclude import Benchmark, find_benchmarks
 from bgeprep.inputs import ArrowStream, InputFile, Source, find_sources
 
 __all__ = ["RunOptions", "ShardResult", "parse_bytes", "shard"]
@@ -55,6 +56,7 @@ class ShardResult:
         empty_files: input files without a single record.
         skipped_files: files of the input folder that hold no data by their name.
         sources: names of the sources found.
+        warnings: what is odd about the benchmarks to exclude.
     """
 
     path: Path
@@ -67,6 +69,7 @@ class ShardResult:
     empty_files: tuple[str, ...] = ()
     skipped_files: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def parse_bytes(text: str | int) -> int:
@@ -157,8 +160,9 @@ def _run(
     overwrite: bool,
     report: Report | None,
 ) -> ShardResult:
-    resolved = json.dumps(_resolved(settings, sources), sort_keys=True, ensure_ascii=False)
-    fingerprint = _fingerprint(resolved, sources)
+    benchmarks = find_benchmarks(settings.exclude.paths)
+    resolved = json.dumps(_resolved(settings, sources, benchmarks), sort_keys=True, ensure_ascii=False)
+    fingerprint = _fingerprint(resolved, sources, benchmarks)
     names = tuple(source.config.name for source in sources)
     skipped = tuple(name for source in sources for name in source.skipped)
     found = _complete_set(out, fingerprint, overwrite)
@@ -172,7 +176,9 @@ def _run(
         threads=threads, memory=memory, out=out, work=work, fingerprint=fingerprint, log=json.dumps(log)
     )
     out.mkdir(parents=True, exist_ok=True)
-    digest, read, kept, empty, resumed, discarded = _native.shard(settings, sources, resolved, options, report)
+    digest, read, kept, empty, resumed, discarded, warnings = _native.shard(
+        settings, sources, benchmarks, resolved, options, report
+    )
     return ShardResult(
         path=out,
         hash=digest,
@@ -183,6 +189,7 @@ def _run(
         empty_files=tuple(empty),
         skipped_files=skipped,
         sources=names,
+        warnings=tuple(warnings),
     )
 
 
@@ -209,9 +216,11 @@ def _complete_set(out: Path, fingerprint: str, overwrite: bool) -> ShardResult |
     )
 
 
-def _resolved(settings: PrepConfig, sources: list[Source]) -> dict[str, Any]:
-    """The config as it decides bytes: sources by name and origin, no absolute path."""
+def _resolved(settings: PrepConfig, sources: list[Source], benchmarks: list[Benchmark]) -> dict[str, Any]:
+    """The config as it decides bytes: sources and benchmarks by name, no absolute path."""
     plain = dataclasses.asdict(settings)
+    del plain["exclude"]["paths"]
+    plain["exclude"]["benchmarks"] = [{"name": one.name, "kind": one.kind} for one in benchmarks]
     plain["sources"] = []
     for source in sources:
         entry = dataclasses.asdict(source.config)
@@ -221,12 +230,15 @@ def _resolved(settings: PrepConfig, sources: list[Source]) -> dict[str, Any]:
     return plain
 
 
-def _fingerprint(resolved: str, sources: list[Source]) -> str:
+def _fingerprint(resolved: str, sources: list[Source], benchmarks: list[Benchmark]) -> str:
     digest = hashlib.sha256(resolved.encode())
     digest.update(_native.__version__.encode())
     for source in sources:
         for file in source.files:
             digest.update(f"\0{source.config.name}\0{file.origin}\0{file.bytes}\0{file.modified}".encode())
+    for benchmark in benchmarks:
+        for one in benchmark.files:
+            digest.update(f"\0{benchmark.name}\0{one.role}\0{one.origin}\0{one.bytes}\0{one.modified}".encode())
     return digest.hexdigest()
 
 

@@ -11,7 +11,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from bgeprep.cli.look import summary_text
-from bgeprep.config import CleanConfig, DedupConfig, PrepConfig, ReadConfig, ShardConfig, from_dict, load_config
+from bgeprep.config import (
+    CleanConfig,
+    DedupConfig,
+    ExcludeConfig,
+    PrepConfig,
+    ReadConfig,
+    ShardConfig,
+    from_dict,
+    load_config,
+)
 from bgeprep.errors import ConfigError
 from bgeprep.progress import Progress
 from bgeprep.shard import ShardResult, parse_bytes, shard
@@ -23,6 +32,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "read": ReadConfig,
     "clean": CleanConfig,
     "dedup": DedupConfig,
+    "exclude": ExcludeConfig,
     "shard": ShardConfig,
 }
 
@@ -58,18 +68,32 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
     source.add_argument(
         "--labels", nargs="+", metavar="LABEL=MEANING", help="positive, negative or drop, as neutral=drop"
     )
-    short = {"dedup.mode": "--dedup", "shard.seed": "--seed", "read.max_bad": "--max-bad"}
+    short = {
+        "dedup.mode": "--dedup",
+        "exclude.paths": "--exclude",
+        "exclude.corpus": "--exclude-corpus",
+        "shard.seed": "--seed",
+        "read.max_bad": "--max-bad",
+    }
     for section, kind in _SECTIONS.items():
         group = one.add_argument_group(f"[{section}] of the config file")
         hints = typing.get_type_hints(kind)
         for field in dataclasses.fields(kind):
             key = f"{section}.{field.name}"
             flags = [f"--{key}"] + ([short[key]] if key in short else [])
-            text = f"{field.metadata['help']} ({field.default})".replace("%", "%%")
-            group.add_argument(*flags, dest=key, metavar=_metavar(hints[field.name]), help=text)
+            default = "none" if field.default == () else field.default
+            text = f"{field.metadata['help']} ({default})".replace("%", "%%")
+            metavar = _metavar(hints[field.name])
+            if hints[field.name] is bool:
+                group.add_argument(*flags, dest=key, nargs="?", const="true", metavar=metavar, help=text)
+            else:
+                nargs = "+" if metavar == "PATH" else None
+                group.add_argument(*flags, dest=key, nargs=nargs, metavar=metavar, help=text)
 
 
 def _metavar(hint: object) -> str:
+    if typing.get_origin(hint) is tuple:
+        return "PATH"
     arguments = typing.get_args(hint)
     return "{" + ",".join(map(str, arguments)) + "}" if arguments else str(getattr(hint, "__name__", hint)).upper()
 
@@ -90,8 +114,10 @@ def _config(args: argparse.Namespace) -> PrepConfig:
     return config
 
 
-def _plain(text: str, hint: type, flag: str) -> bool | int | float | str:
+def _plain(text: str | list[str], hint: type, flag: str) -> bool | int | float | str | list[str]:
     """A flag's text as the plain value that a config file would hold."""
+    if isinstance(text, list):
+        return text
     try:
         if hint is bool:
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
@@ -167,6 +193,7 @@ def _notes(result: ShardResult) -> list[str]:
         notes.append(f"files without a record: {_some(result.empty_files)}")
     if result.skipped_files:
         notes.append(f"files left out by their name: {_some(result.skipped_files)}")
+    notes += [f"warning: {warning}" for warning in result.warnings]
     if len(result.sources) > 100:
         notes.append(f"warning: {len(result.sources)} sources; hint: put files of one kind into one folder each")
     return notes

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::clean::CleanRules;
+use crate::exclude::ExcludeRules;
 use crate::pair::Task;
 use crate::read::ReadOptions;
 
@@ -73,6 +74,8 @@ pub struct PrepPlan {
     pub clean: CleanRules,
     /// Duplicates.
     pub dedup: DedupRules,
+    /// Benchmarks whose texts go.
+    pub exclude: ExcludeRules,
     /// Largest share of rows read that may be unreadable.
     pub max_bad: f64,
     /// Keys the shuffle.

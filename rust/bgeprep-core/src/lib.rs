@@ -18,6 +18,8 @@ pub mod read;
 
 pub mod clean;
 
+pub mod exclude;
+
 pub mod dedup;
 pub mod near;
 

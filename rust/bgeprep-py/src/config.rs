@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use bgeprep_core::clean::CleanRules;
 use bgeprep_core::clean::text::TextForm;
 use bgeprep_core::config::{DedupMode, DedupRules, InputFile, PrepPlan, RunOptions, SourceSpec};
+use bgeprep_core::exclude::{BenchmarkFile, BenchmarkKind, BenchmarkSpec, ExcludeRules, FileRole};
 use bgeprep_core::pair::Task;
 use bgeprep_core::read::{CHUNK_BYTES, ColumnMapping, Format, LabelMeaning, ReadOptions};
 use bgeprep_core::{Error, Result};
@@ -44,6 +45,29 @@ struct DedupConfig {
     max_cluster: usize,
 }
 
+/// `bgeprep.config.ExcludeConfig`, without its paths: `bgeprep.exclude.Benchmark`s are what they hold.
+#[derive(FromPyObject)]
+struct ExcludeConfig {
+    corpus: bool,
+    containment: bool,
+}
+
+/// `bgeprep.exclude.BenchmarkFile`.
+#[derive(FromPyObject)]
+struct PyBenchmarkFile {
+    path: PathBuf,
+    origin: String,
+    role: String,
+}
+
+/// `bgeprep.exclude.Benchmark`.
+#[derive(FromPyObject)]
+pub(crate) struct Benchmark {
+    name: String,
+    kind: String,
+    files: Vec<PyBenchmarkFile>,
+}
+
 /// `bgeprep.config.ShardConfig`.
 #[derive(FromPyObject)]
 struct ShardConfig {
@@ -57,6 +81,7 @@ pub(crate) struct PrepConfig {
     read: ReadConfig,
     clean: CleanConfig,
     dedup: DedupConfig,
+    exclude: ExcludeConfig,
     shard: ShardConfig,
 }
 
@@ -115,8 +140,13 @@ impl TryFrom<PyRunOptions> for RunOptions {
 }
 
 /// The plan that a config, its sources and the resolved config as JSON make.
-pub(crate) fn plan(config: PrepConfig, sources: Vec<Source>, resolved: &str) -> Result<PrepPlan> {
-    let PrepConfig { read, clean, dedup, shard } = config;
+pub(crate) fn plan(
+    config: PrepConfig,
+    sources: Vec<Source>,
+    benchmarks: Vec<Benchmark>,
+    resolved: &str,
+) -> Result<PrepPlan> {
+    let PrepConfig { read, clean, dedup, exclude, shard } = config;
     Ok(PrepPlan {
         sources: sources.into_iter().map(|source| source_spec(source, &read)).collect::<Result<_>>()?,
         clean: CleanRules {
@@ -148,11 +178,27 @@ pub(crate) fn plan(config: PrepConfig, sources: Vec<Source>, resolved: &str) -> 
             permutations: dedup.permutations,
             max_cluster: dedup.max_cluster,
         },
+        exclude: ExcludeRules {
+            benchmarks: benchmarks.into_iter().map(benchmark_spec).collect::<Result<_>>()?,
+            corpus: exclude.corpus,
+            containment: exclude.containment,
+        },
         max_bad: read.max_bad,
         seed: shard.seed,
         part_bytes: shard.part_bytes,
         config: serde_json::from_str(resolved).map_err(|error| Error::Internal(error.to_string()))?,
     })
+}
+
+fn benchmark_spec(benchmark: Benchmark) -> Result<BenchmarkSpec> {
+    let unknown = |what: &str, found: &str| Error::Internal(format!("unknown {what} of a benchmark: {found}"));
+    let Benchmark { name, kind, files } = benchmark;
+    let kind = BenchmarkKind::from_name(&kind).ok_or_else(|| unknown("kind", &kind))?;
+    let file = |PyBenchmarkFile { path, origin, role }: PyBenchmarkFile| {
+        let role = FileRole::from_name(&role).ok_or_else(|| unknown("file", &role))?;
+        Ok(BenchmarkFile { path, origin, role })
+    };
+    Ok(BenchmarkSpec { name, kind, files: files.into_iter().map(file).collect::<Result<_>>()? })
 }
 
 fn source_spec(source: Source, read: &ReadConfig) -> Result<SourceSpec> {

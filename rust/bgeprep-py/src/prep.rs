@@ -8,27 +8,29 @@ use bgeprep_core::progress::Progress;
 use pyo3::prelude::*;
 use pyo3_arrow::PyRecordBatchReader;
 
-use crate::config::{PrepConfig, PyRunOptions, Source, plan};
+use crate::config::{Benchmark, PrepConfig, PyRunOptions, Source, plan};
 use crate::enter::enter;
 use crate::error::to_py;
 
-/// Runs the preparation; returns (hash, rows read, rows kept, empty files, resumed, discarded).
+/// Runs the preparation; returns (hash, rows read, rows kept, empty files, resumed, discarded, warnings).
 #[pyfunction]
-#[pyo3(signature = (config, sources, resolved, options, report))]
+#[pyo3(signature = (config, sources, benchmarks, resolved, options, report))]
 pub(crate) fn shard(
     py: Python<'_>,
     config: PrepConfig,
     sources: Vec<Source>,
+    benchmarks: Vec<Benchmark>,
     resolved: &str,
     options: PyRunOptions,
     report: Option<Bound<'_, PyAny>>,
-) -> PyResult<(String, u64, u64, Vec<String>, bool, bool)> {
-    let plan = plan(config, sources, resolved).map_err(to_py)?;
+) -> PyResult<(String, u64, u64, Vec<String>, bool, bool, Vec<String>)> {
+    let plan = plan(config, sources, benchmarks, resolved).map_err(to_py)?;
     let progress = Arc::new(Progress::default());
     let options = options.try_into().map_err(to_py)?;
     let outcome = enter(py, &progress, report.as_ref(), || pipeline::run(&plan, &options, &progress))?;
-    let manifest = outcome.manifest;
-    Ok((manifest.hash, manifest.rows_read, manifest.rows_kept, outcome.empty_files, outcome.resumed, outcome.discarded))
+    let (manifest, empty) = (outcome.manifest, outcome.empty_files);
+    let (resumed, discarded, warnings) = (outcome.resumed, outcome.discarded, outcome.warnings);
+    Ok((manifest.hash, manifest.rows_read, manifest.rows_kept, empty, resumed, discarded, warnings))
 }
 
 /// Writes an Arrow stream to a file that the readers take as input; returns its rows.

@@ -40,6 +40,7 @@ impl Commit<'_> {
         let sources =
             self.names.slots().map(|(slot, name)| self.entry(slot, name, results.remove(&slot).unwrap_or_default()));
         let mut manifest = Manifest::new(self.plan.config.clone(), self.plan.seed, sources.collect(), rejects);
+        manifest.benchmarks.clone_from(&self.read.benchmarks);
         manifest.near = near;
         manifest.hash = manifest.write(self.set)?;
         self.move_into_place(&manifest)?;

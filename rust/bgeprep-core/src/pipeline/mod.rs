@@ -15,6 +15,7 @@ pub mod shard_stage;
 pub mod work;
 
 mod commit;
+mod exclusion;
 mod read_worker;
 mod sketching;
 
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use crate::config::{DedupMode, PrepPlan, RunOptions};
+use crate::exclude::{Benchmarks, Comparison};
 use crate::near::table::NearTables;
 use crate::pair::Task;
 use crate::progress::Progress;
@@ -45,6 +47,8 @@ pub struct Outcome {
     pub manifest: Manifest,
     /// Files without a single record.
     pub empty_files: Vec<String>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
     /// Whether an earlier, killed run was gone on with.
     pub resumed: bool,
     /// Whether work files of another input or config were thrown away.
@@ -72,7 +76,10 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
         }
         None => {
             fs_err::create_dir_all(&read_folder).map_err(Error::io(&read_folder, "create"))?;
-            let report = read_stage::run(plan, &layout, options, (&read_folder, &read_rejects), progress)?;
+            let benchmarks = load_benchmarks(plan, options, progress)?;
+            progress.enter("read");
+            let folders = (read_folder.as_path(), read_rejects.as_path());
+            let report = read_stage::run(plan, &layout, options, benchmarks.as_ref(), folders, progress)?;
             work.mark("read", &report)?;
             report
         }
@@ -137,7 +144,18 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
     if beside.exists() {
         fs_err::remove_dir_all(&beside).map_err(Error::io(&beside, "remove"))?;
     }
-    Ok(Outcome { manifest, empty_files: read.empty_files, resumed, discarded })
+    Ok(Outcome { manifest, empty_files: read.empty_files, warnings: read.warnings, resumed, discarded })
+}
+
+/// The benchmarks that rows are compared with, if there are any. They may take a quarter of memory:
+/// with the spill buffers and the chunks being read that is most of it.
+fn load_benchmarks(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result<Option<Benchmarks>> {
+    if plan.exclude.benchmarks.is_empty() {
+        return Ok(None);
+    }
+    progress.enter("exclude");
+    let how = Comparison { form: plan.clean.form, threshold: plan.dedup.near_threshold };
+    Benchmarks::load(&plan.exclude, how, options.memory / 4, progress).map(Some)
 }
 
 /// The source names of the slots that rows were read for: a source whose rows have one task keeps

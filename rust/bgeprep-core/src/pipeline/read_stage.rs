@@ -16,10 +16,12 @@ use super::layout::{BucketLayout, FileEntry};
 use super::read_worker::Worker;
 use super::rejects::RejectSink;
 use crate::config::{DedupMode, PrepPlan, RunOptions};
+use crate::exclude::Benchmarks;
 use crate::near::shingle::Rule;
 use crate::progress::Progress;
 use crate::read::{Chunk, ChunkReader};
 use crate::report::{Reason, Tally};
+use crate::shard::reports::{BenchmarkEntry, BenchmarkHits};
 use crate::shuffle::spill::{Packing, Spill};
 use crate::{Error, Result, read};
 
@@ -41,6 +43,12 @@ pub struct ReadReport {
     pub empty_files: Vec<String>,
     /// The first row that could not be read: file, line, reason, detail.
     pub first_bad: Option<(u32, u64, Reason, String)>,
+    /// Rows that went because of a benchmark, by its index.
+    pub hits: BTreeMap<u32, BenchmarkHits>,
+    /// The benchmarks; once the stage is done, with these hits.
+    pub benchmarks: Vec<BenchmarkEntry>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
 }
 
 impl ReadReport {
@@ -63,6 +71,9 @@ impl ReadReport {
         }
         for (total, new) in self.sketched.iter_mut().zip(other.sketched) {
             *total += new;
+        }
+        for (benchmark, hits) in other.hits {
+            self.hits.entry(benchmark).or_default().add(hits);
         }
         self.empty_files.extend(other.empty_files);
         if let Some(bad) = other.first_bad
@@ -114,6 +125,7 @@ pub fn run(
     plan: &PrepPlan,
     layout: &BucketLayout,
     options: &RunOptions,
+    benchmarks: Option<&Benchmarks>,
     (folder, rejects): (&Path, &Path),
     progress: &Progress,
 ) -> Result<ReadReport> {
@@ -150,7 +162,7 @@ pub fn run(
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                if let Err(error) = work(&queue, Worker::new(plan, layout, &outputs), progress) {
+                if let Err(error) = work(&queue, Worker::new(plan, layout, &outputs, benchmarks), progress) {
                     let mut failed = lock(&failed);
                     // The others stop because of this one: their `Interrupted` says nothing.
                     if failed.is_none() || matches!(*failed, Some(Error::Interrupted)) {
@@ -170,6 +182,12 @@ pub fn run(
     report.bucket_rows.resize(layout.buckets, 0);
     check_bad(plan, layout, &report, 1)?;
     report.empty_files.sort();
+    if let Some(benchmarks) = benchmarks {
+        (report.benchmarks, report.warnings) = (benchmarks.entries.clone(), benchmarks.warnings.clone());
+        for (&benchmark, &hits) in &report.hits {
+            report.benchmarks[benchmark as usize].hits = hits;
+        }
+    }
     Ok(report)
 }
 

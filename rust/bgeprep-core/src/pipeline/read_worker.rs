@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::exclusion::Exclusion;
 use super::layout::{BucketLayout, FileEntry};
 use super::read_stage::{Outputs, ReadReport};
 use super::rejects::{Reject, Twin};
@@ -10,6 +11,7 @@ use crate::Result;
 use crate::clean::{CleanPair, CleanText, Cleaner};
 use crate::config::{DedupMode, PrepPlan};
 use crate::dedup::{KeyRecord, Kind};
+use crate::exclude::Benchmarks;
 use crate::pair::Task;
 use crate::read::{Body, Chunk, Unmapped};
 use crate::report::{RejectPart, Similarity};
@@ -22,6 +24,7 @@ pub(super) struct Worker<'a> {
     pub(super) layout: &'a BucketLayout,
     outputs: &'a Outputs,
     cleaner: Cleaner,
+    exclusion: Option<Exclusion<'a>>,
     near: Option<Sketching>,
     pair: CleanPair,
     bytes: Vec<u8>,
@@ -31,12 +34,18 @@ pub(super) struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    pub(super) fn new(plan: &'a PrepPlan, layout: &'a BucketLayout, outputs: &'a Outputs) -> Self {
+    pub(super) fn new(
+        plan: &'a PrepPlan,
+        layout: &'a BucketLayout,
+        outputs: &'a Outputs,
+        benchmarks: Option<&'a Benchmarks>,
+    ) -> Self {
         Self {
             plan,
             layout,
             outputs,
             cleaner: Cleaner::new(plan.clean),
+            exclusion: benchmarks.map(Exclusion::new),
             near: (plan.dedup.mode == DedupMode::Near).then(|| Sketching::new(plan, layout)),
             pair: CleanPair::default(),
             bytes: Vec::new(),
@@ -83,6 +92,9 @@ impl<'a> Worker<'a> {
         if let Some(near) = &mut self.near {
             self.report.sketched = near.spill(self.outputs)?;
         }
+        if let Some(exclusion) = &mut self.exclusion {
+            exclusion.hand_over(&mut self.report.hits);
+        }
         let columns = unmapped.iter().map(|(column, count)| (column.to_owned(), count)).collect::<BTreeMap<_, _>>();
         if !columns.is_empty() {
             self.report.unmapped.insert(entry.source as u32, columns);
@@ -120,12 +132,18 @@ impl<'a> Worker<'a> {
         if !stays {
             return Ok(());
         }
+        let symmetric = task == Task::Symmetric;
+        if let Some(exclusion) = &mut self.exclusion
+            && !exclusion.apply(&mut self.pair, symmetric, (slot, id), tally, &mut self.rejects)
+        {
+            return Ok(());
+        }
         let order = order_key(entry.seed, id.line);
         let bucket = self.layout.bucket(entry.source, task, order);
         self.outputs.rows.append_with(bucket as usize, |bytes| row::encode(&self.pair, id, order, bytes))?;
         self.report.bucket_rows[bucket as usize] += 1;
         if let Some(near) = &mut self.near {
-            near.pair(&self.pair, task == Task::Symmetric, self.outputs)?;
+            near.pair(&self.pair, symmetric, self.outputs)?;
         }
 
         self.bytes.clear();
@@ -141,7 +159,7 @@ impl<'a> Worker<'a> {
             score: f32::NAN,
             item: 0,
             kind: Kind::Positive,
-            symmetric: task == Task::Symmetric,
+            symmetric,
             merge: source.merge_positives,
             near: task == Task::Retrieval,
         };
@@ -161,7 +179,7 @@ impl<'a> Worker<'a> {
             record(text, item, Kind::Negative).encode(&mut self.bytes);
         }
         self.outputs.keys.append(common.partition(self.layout.partitions), &self.bytes)?;
-        if task == Task::Symmetric {
+        if symmetric {
             for (item, text) in self.pair.pos.iter().enumerate() {
                 self.bytes.clear();
                 let mirror = KeyRecord {

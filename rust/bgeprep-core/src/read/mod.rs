@@ -39,6 +39,7 @@ mod testing;
 mod tests;
 #[cfg(test)]
 mod tests_cutting;
+mod text_lines;
 mod unmapped;
 
 use std::borrow::Cow;
@@ -54,6 +55,7 @@ pub use chunk::Chunk;
 pub use columns::ColumnMapping;
 pub use labels::LabelMeaning;
 pub use spool::spool;
+pub use text_lines::TextLines;
 pub use unmapped::Unmapped;
 
 /// Bytes of whole records that a chunk aims to hold.
