@@ -38,7 +38,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["CleanConfig", "DedupConfig", "PrepConfig", "ReadConfig", "ShardConfig", "SourceConfig", "load_config"]
+__all__ = ["CleanConfig", "DedupConfig", "PrepConfig", "ReadConfig", "ScoresConfig", "ShardConfig", "SourceConfig",
+           "load_config"]  # fmt: skip
 
 Task = Literal["retrieval", "symmetric", "classification"]
 Format = Literal["auto", "jsonl", "json", "csv", "tsv", "parquet", "arrow"]
@@ -79,8 +80,12 @@ class CleanConfig:
 class DedupConfig:
     """How duplicates are treated."""
 
-    mode: Literal["none", "exact", "near"] = field(
-        default="near", metadata={"help": "none; exact: equal (query, positive) pairs; near: nearly equal ones too"}
+    mode: Literal["auto", "none", "exact", "near"] = field(
+        default="auto",
+        metadata={
+            "help": "none; exact: equal (query, positive) pairs; near: nearly equal ones too; "
+            "auto: near, but none if the input is one shard set"
+        },
     )
     near_threshold: float = field(
         default=0.8, metadata={"help": "Jaccard similarity of shingles from which two texts are near duplicates"}
@@ -88,6 +93,19 @@ class DedupConfig:
     permutations: int = field(default=128, metadata={"help": "MinHash permutations; bands follow from the threshold"})
     max_cluster: int = field(
         default=32, metadata={"help": "most texts of a cluster that are all compared with each other"}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoresConfig:
+    """The filter by what a scorer said of (query, positive) pairs."""
+
+    path: str = field(default="", metadata={"help": "Parquet file or folder of scores: query_hash, pos_hash, score"})
+    min_score: float | None = field(
+        default=None, metadata={"help": "the lowest score that stays (the BGE recipe: 0.43, of its own scorer)"}
+    )
+    missing: Literal["error", "keep", "drop"] = field(
+        default="error", metadata={"help": "pairs without a score: error, keep or drop"}
     )
 
 
@@ -130,7 +148,9 @@ class PrepConfig:
     read: ReadConfig = field(default_factory=ReadConfig)
     clean: CleanConfig = field(default_factory=CleanConfig)
     dedup: DedupConfig = field(default_factory=DedupConfig)
+    scores: ScoresConfig = field(default_factory=ScoresConfig)
     shard: ShardConfig = field(default_factory=ShardConfig)
+    against: tuple[str, ...] = ()
     sources: tuple[SourceConfig, ...] = ()
 
     def __post_init__(self) -> None:
@@ -180,7 +200,11 @@ def load_config(path: str | os.PathLike[str]) -> PrepConfig:
         dataclasses.replace(source, path=tuple(str(path.parent / one) for one in source.path))
         for source in config.sources
     ]
-    return dataclasses.replace(config, sources=tuple(sources))
+    scores = config.scores
+    if scores.path:
+        scores = dataclasses.replace(scores, path=str(path.parent / scores.path))
+    against = tuple(str(path.parent / one) for one in config.against)
+    return dataclasses.replace(config, sources=tuple(sources), scores=scores, against=against)
 
 
 def from_dict(kind: type[Config], raw: dict[str, Any], where: str = "") -> Config:

@@ -22,6 +22,7 @@ pub mod dedup;
 
 pub mod shuffle;
 
+pub mod scores;
 pub mod shard;
 
 pub mod pipeline;

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use bgeprep_core::clean::CleanRules;
 use bgeprep_core::clean::text::TextForm;
-use bgeprep_core::config::{DedupMode, DedupRules, InputFile, PrepPlan, RunOptions, SourceSpec};
+use bgeprep_core::config::{
+    DedupMode, DedupRules, InputFile, MissingScores, PrepPlan, RunOptions, ScoreRules, SourceSpec,
+};
 use bgeprep_core::pair::Task;
 use bgeprep_core::read::{CHUNK_BYTES, ColumnMapping, Format, LabelMeaning, ReadOptions};
 use bgeprep_core::{Error, Result};
@@ -42,6 +44,15 @@ struct DedupConfig {
     near_threshold: f64,
     permutations: usize,
     max_cluster: usize,
+}
+
+/// `bgeprep.scores.Scores`.
+#[derive(FromPyObject)]
+pub(crate) struct Scores {
+    path: PathBuf,
+    files: Vec<PathBuf>,
+    min_score: f32,
+    missing: String,
 }
 
 /// `bgeprep.config.ShardConfig`.
@@ -83,6 +94,7 @@ struct PyInputFile {
     path: PathBuf,
     origin: String,
     bytes: u64,
+    set: Option<PathBuf>,
 }
 
 /// `bgeprep.inputs.Source`.
@@ -91,6 +103,7 @@ pub(crate) struct Source {
     config: SourceConfig,
     files: Vec<PyInputFile>,
     priority: u32,
+    against: bool,
 }
 
 /// `bgeprep.shard.RunOptions`.
@@ -115,7 +128,12 @@ impl TryFrom<PyRunOptions> for RunOptions {
 }
 
 /// The plan that a config, its sources and the resolved config as JSON make.
-pub(crate) fn plan(config: PrepConfig, sources: Vec<Source>, resolved: &str) -> Result<PrepPlan> {
+pub(crate) fn plan(
+    config: PrepConfig,
+    sources: Vec<Source>,
+    scores: Option<Scores>,
+    resolved: &str,
+) -> Result<PrepPlan> {
     let PrepConfig { read, clean, dedup, shard } = config;
     Ok(PrepPlan {
         sources: sources.into_iter().map(|source| source_spec(source, &read)).collect::<Result<_>>()?,
@@ -148,6 +166,7 @@ pub(crate) fn plan(config: PrepConfig, sources: Vec<Source>, resolved: &str) -> 
             permutations: dedup.permutations,
             max_cluster: dedup.max_cluster,
         },
+        scores: scores.map(score_rules).transpose()?,
         max_bad: read.max_bad,
         seed: shard.seed,
         part_bytes: shard.part_bytes,
@@ -155,8 +174,18 @@ pub(crate) fn plan(config: PrepConfig, sources: Vec<Source>, resolved: &str) -> 
     })
 }
 
+fn score_rules(scores: Scores) -> Result<ScoreRules> {
+    let missing = match scores.missing.as_str() {
+        "error" => MissingScores::Error,
+        "keep" => MissingScores::Keep,
+        "drop" => MissingScores::Drop,
+        other => return Err(Error::config("scores.missing", format!("expected error, keep or drop, found {other}"))),
+    };
+    Ok(ScoreRules { path: scores.path, files: scores.files, min_score: scores.min_score, missing })
+}
+
 fn source_spec(source: Source, read: &ReadConfig) -> Result<SourceSpec> {
-    let Source { config, files, priority } = source;
+    let Source { config, files, priority, against } = source;
     let key = |name: &str| format!("sources.{}.{name}", config.name);
     let format = Format::from_name(&config.format)
         .ok_or_else(|| Error::config(key("format"), format!("unknown format {}", config.format)))?;
@@ -221,7 +250,8 @@ fn source_spec(source: Source, read: &ReadConfig) -> Result<SourceSpec> {
         },
         inputs: files
             .into_iter()
-            .map(|file| InputFile { path: file.path, origin: file.origin, bytes: file.bytes })
+            .map(|file| InputFile { path: file.path, origin: file.origin, bytes: file.bytes, set: file.set })
             .collect(),
+        against,
     })
 }

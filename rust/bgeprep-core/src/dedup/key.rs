@@ -14,6 +14,9 @@ pub enum Kind {
     Negative,
 }
 
+/// The bucket of rows that are only compared with: they lie in none.
+pub const AGAINST: u32 = u32::MAX;
+
 /// One (query, text) of one row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct KeyRecord {
@@ -21,13 +24,13 @@ pub struct KeyRecord {
     pub query: u128,
     /// xxh3-128 of the normalised text.
     pub text: u128,
-    /// Batching key of the text.
+    /// Exact key of the text.
     pub text_key: u64,
     /// The row.
     pub row: RowId,
-    /// The bucket that holds it.
+    /// The bucket that holds it; [`AGAINST`] for a row that is only compared with.
     pub bucket: u32,
-    /// Priority of its source: lower survives.
+    /// Priority of its source: lower survives; 0 is that of rows that are only compared with.
     pub priority: u32,
     /// Source and task slot: merging stays within one.
     pub slot: u32,

@@ -9,6 +9,7 @@
 pub mod decision;
 pub mod exact;
 pub mod key;
+pub mod unite;
 
 pub use decision::{Action, Decision};
-pub use key::{KeyRecord, Kind};
+pub use key::{AGAINST, KeyRecord, Kind};

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::gate::{Gate, for_each};
 use super::layout::BucketLayout;
 use crate::config::PrepPlan;
-use crate::dedup::{Action, Decision, KeyRecord, exact};
+use crate::dedup::{AGAINST, Action, Decision, KeyRecord, exact};
 use crate::progress::Progress;
+use crate::shuffle::RowId;
 use crate::shuffle::bucket::{SortedRows, Spill, load, path, size};
 use crate::shuffle::row::{SpillRow, decode, peek};
 use crate::shuffle::transfer::{Cargo, Transfer};
-use crate::shuffle::{RowId, order_key};
 use crate::{Error, Result};
 
 /// Names of the spill families.
@@ -71,6 +71,9 @@ pub fn run(stage: &Stage<'_>) -> Result<DedupReport> {
         let records = KeyRecord::decode_all(&load(&keys)?);
         let (mut bytes, mut failed) = (Vec::new(), None);
         exact::decide(records, stage.plan.dedup.mode, &mut |bucket, decision| {
+            if is_about_others(bucket, decision.action) {
+                return;
+            }
             match decision.action {
                 Action::DropRow(..) => {
                     dropped[bucket as usize].fetch_add(1, Ordering::Relaxed);
@@ -105,12 +108,21 @@ pub fn run(stage: &Stage<'_>) -> Result<DedupReport> {
     })
 }
 
+/// Whether a decision changes, or gives to, a row that is only compared with: nothing comes of it.
+fn is_about_others(bucket: u32, action: Action) -> bool {
+    let to = match action {
+        Action::GivePositive(_, to) | Action::GiveNegative(_, to) | Action::GiveScore(_, to) => to.bucket,
+        _ => bucket,
+    };
+    bucket == AGAINST || to == AGAINST
+}
+
 /// Sends off every text of a bucket that a decision gives to another row.
 fn move_texts(stage: &Stage<'_>, bucket: usize, transfers: &Spill, gate: &Gate) -> Result<()> {
     let rows_path = path(stage.read, ROWS, bucket);
     let decisions_path = path(stage.dedup, DECISIONS, bucket);
     let _pass = gate.enter(size(&rows_path)? + 2 * size(&decisions_path)?);
-    let mut decisions = Along::new(Decision::decode_all(&load(&decisions_path)?), stage.layout, |one| one.row);
+    let mut decisions = Along::new(Decision::decode_all(&load(&decisions_path)?), stage.layout, |one| one.row)?;
     let rows = SortedRows::open(&rows_path, stage.memory / 2)?;
     let (mut scratch, mut bytes) = (Vec::new(), Vec::new());
     for position in 0..rows.len() {
@@ -158,14 +170,14 @@ pub struct Along<T> {
 
 impl<T> Along<T> {
     /// Sorts `items`, each about the row that `row` names, into shuffled order; items of one row keep theirs.
-    pub fn new(items: Vec<T>, layout: &BucketLayout, row: impl Fn(&T) -> RowId) -> Self {
+    pub fn new(items: Vec<T>, layout: &BucketLayout, row: impl Fn(&T) -> RowId) -> Result<Self> {
         let place = |item: T| {
             let row = row(&item);
-            (order_key(layout.files[row.file as usize].seed, row.line), row, item)
+            Ok((layout.order(row)?, row, item))
         };
-        let mut items: Vec<_> = items.into_iter().map(place).collect();
+        let mut items = items.into_iter().map(place).collect::<Result<Vec<_>>>()?;
         items.sort_by_key(|&(order, row, _)| (order, row));
-        Self { items, at: 0 }
+        Ok(Self { items, at: 0 })
     }
 
     /// The items about the next row, which must come after all rows asked for before.

@@ -13,14 +13,17 @@ pub mod shard_stage;
 pub mod work;
 
 mod commit;
+mod keys;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use crate::config::{PrepPlan, RunOptions};
+use crate::dedup::unite::{self, CLUSTERS, Space};
 use crate::pair::Task;
 use crate::progress::Progress;
+use crate::scores::{ScoreFilter, ScoreTable};
 use crate::shard::Manifest;
 use crate::shuffle::bucket::Spill;
 use crate::{Error, Result};
@@ -55,7 +58,7 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
     }
     let work = WorkFolder::open(&options.work, &options.fingerprint)?;
     let (resumed, discarded) = (work.resumed, work.discarded);
-    let layout = BucketLayout::new(plan);
+    let layout = BucketLayout::new(plan)?;
     progress.bytes_total.store(layout.files.iter().map(|file| file.bytes).sum(), Ordering::Relaxed);
 
     let read_folder = work.stage("read");
@@ -68,14 +71,17 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
         }
         _ => {
             reset(&read_folder)?;
+            let filter = score_filter(plan, options, &work, progress)?;
             let outputs = Outputs {
                 rows: Spill::create(&read_folder, ROWS, layout.buckets, options.memory / 4)?,
                 keys: Spill::create(&read_folder, KEYS, layout.partitions, options.memory / 8)?,
+                clusters: Spill::create(&read_folder, CLUSTERS, Space::ALL.len(), options.memory / 64)?,
                 rejects: RejectSink::create(&read_rejects, options.memory / 16)?,
             };
-            let mut report = read_stage::run(plan, &layout, &outputs, options.threads, progress)?;
+            let mut report = read_stage::run(plan, &layout, filter.as_ref(), &outputs, options.threads, progress)?;
             outputs.rows.finish()?;
             outputs.keys.finish()?;
+            outputs.clusters.finish()?;
             outputs.rejects.finish()?;
             report.spilled = bytes_in(&read_folder)?;
             work.mark("read", &report)?;
@@ -99,6 +105,9 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
         Some(report) if bytes_in(&dedup_folder)? == report.spilled => report,
         _ => {
             reset(&dedup_folder)?;
+            if layout.unite_keys {
+                unite::run(&read_folder, &dedup_folder)?;
+            }
             let report = dedup_stage::run(&stage)?;
             work.mark("dedup", &report)?;
             report
@@ -128,6 +137,23 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
         fs_err::remove_dir_all(&beside).map_err(Error::io(&beside, "remove"))?;
     }
     Ok(Outcome { manifest, empty_files: read.empty_files, resumed, discarded })
+}
+
+/// The filter by scores, its table made or found in the work folder.
+fn score_filter(
+    plan: &PrepPlan,
+    options: &RunOptions,
+    work: &WorkFolder,
+    progress: &Progress,
+) -> Result<Option<ScoreFilter>> {
+    let Some(rules) = &plan.scores else { return Ok(None) };
+    let folder = work.stage("scores");
+    if work.done::<u64>("scores")?.is_none_or(|bytes| !bytes_in(&folder).is_ok_and(|found| found == bytes)) {
+        reset(&folder)?;
+        ScoreTable::make(&rules.files, &folder, options.memory / 4, &|| progress.check())?;
+        work.mark("scores", &bytes_in(&folder)?)?;
+    }
+    Ok(Some(ScoreFilter::new(rules.clone(), ScoreTable::open(&folder)?)))
 }
 
 /// An empty folder, whatever was there.

@@ -10,15 +10,17 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
 
+use super::keys;
 use super::layout::{BucketLayout, FileEntry};
 use super::rejects::{Reject, RejectSink, Similarity, Twin};
-use crate::clean::{CleanPair, CleanText, Cleaner};
-use crate::config::PrepPlan;
-use crate::dedup::{KeyRecord, Kind};
+use crate::clean::{CleanPair, Cleaner};
+use crate::config::{PrepPlan, SourceSpec};
+use crate::dedup::AGAINST;
 use crate::pair::Task;
 use crate::progress::Progress;
 use crate::read::{Body, Chunk, ChunkReader, Unmapped};
 use crate::report::{Reason, RejectPart, Tally};
+use crate::scores::{ScoreCounts, ScoreFilter};
 use crate::shard::rejects::excerpt;
 use crate::shuffle::bucket::Spill;
 use crate::shuffle::{RowId, order_key, row};
@@ -40,6 +42,8 @@ pub struct ReadReport {
     pub empty_files: Vec<String>,
     /// The first row that could not be read: file, line, reason, detail.
     pub first_bad: Option<(u32, u64, Reason, String)>,
+    /// What the filter by scores saw, if there was one.
+    pub scores: Option<ScoreCounts>,
     /// Bytes of the spill files.
     pub spilled: u64,
 }
@@ -51,6 +55,8 @@ pub struct Outputs {
     pub rows: Spill,
     /// Key records, by partition.
     pub keys: Spill,
+    /// Texts that shard sets keep in clusters, by space.
+    pub clusters: Spill,
     /// Rejects.
     pub rejects: RejectSink,
 }
@@ -59,6 +65,7 @@ pub struct Outputs {
 pub fn run(
     plan: &PrepPlan,
     layout: &BucketLayout,
+    filter: Option<&ScoreFilter>,
     outputs: &Outputs,
     threads: usize,
     progress: &Progress,
@@ -69,7 +76,7 @@ pub fn run(
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                let mut worker = Worker::new(plan, layout, outputs, progress, &shared);
+                let mut worker = Worker::new(plan, layout, filter, outputs, progress, &shared);
                 if let Err(error) = worker.run(&queue) {
                     let mut failed = lock(&failed);
                     // The others stop because of this one: their `Interrupted` says nothing.
@@ -86,6 +93,9 @@ pub fn run(
     }
     let mut report = std::mem::take(&mut *lock(&shared));
     check_bad(plan, layout, &report, 1)?;
+    if let Some(filter) = filter {
+        filter.check(report.scores.get_or_insert_default(), |row| layout.origin(row))?;
+    }
     report.empty_files = std::mem::take(&mut lock(&queue.state).empty);
     report.empty_files.sort();
     Ok(report)
@@ -146,7 +156,11 @@ impl FileQueue<'_> {
             let index = state.next;
             state.next += 1;
             let entry = &self.files[index];
-            let reader = read::open(&entry.path, &self.plan.sources[entry.source].read)?;
+            let options = &self.plan.sources[entry.source].read;
+            let reader = match &entry.part {
+                Some(part) => read::open_part(&part.set, part.part, entry.bytes, options),
+                None => read::open(&entry.path, options)?,
+            };
             let file = Arc::new(OpenFile { index, reader: Mutex::new(reader) });
             state.open.push(Arc::clone(&file));
             return Ok(Some(file));
@@ -173,6 +187,7 @@ impl FileQueue<'_> {
 struct Worker<'a> {
     plan: &'a PrepPlan,
     layout: &'a BucketLayout,
+    filter: Option<&'a ScoreFilter>,
     outputs: &'a Outputs,
     progress: &'a Progress,
     shared: &'a Mutex<ReadReport>,
@@ -184,12 +199,14 @@ struct Worker<'a> {
     tallies: BTreeMap<u32, Tally>,
     bucket_rows: Vec<u64>,
     first_bad: Option<(u32, u64, Reason, String)>,
+    scores: ScoreCounts,
 }
 
 impl<'a> Worker<'a> {
     fn new(
         plan: &'a PrepPlan,
         layout: &'a BucketLayout,
+        filter: Option<&'a ScoreFilter>,
         outputs: &'a Outputs,
         progress: &'a Progress,
         shared: &'a Mutex<ReadReport>,
@@ -197,6 +214,7 @@ impl<'a> Worker<'a> {
         Self {
             plan,
             layout,
+            filter,
             outputs,
             progress,
             shared,
@@ -208,6 +226,7 @@ impl<'a> Worker<'a> {
             tallies: BTreeMap::new(),
             bucket_rows: vec![0; layout.buckets],
             first_bad: None,
+            scores: ScoreCounts::default(),
         }
     }
 
@@ -274,11 +293,17 @@ impl<'a> Worker<'a> {
 
     fn pair(&mut self, entry: &FileEntry, id: RowId, raw: &crate::pair::RawPair<'_>) -> Result<()> {
         let source = &self.plan.sources[entry.source];
+        if source.against {
+            return self.compared(entry, id, raw);
+        }
         let task = raw.task.unwrap_or(source.task);
         let slot = self.layout.slot(entry.source, task);
         let tally = self.tallies.entry(slot).or_default();
         tally.rows_read += 1;
-        let stays = self.cleaner.clean(raw, &mut self.pair, &mut self.removed);
+        let mut stays = self.cleaner.clean(raw, &mut self.pair, &mut self.removed);
+        if let (true, Some(filter)) = (stays, self.filter) {
+            stays = filter.apply(id, &mut self.pair, &mut self.removed, &mut self.scores);
+        }
         for lost in self.removed.drain(..) {
             tally.add(lost.part, lost.reason);
             let item = lost.item as usize;
@@ -302,57 +327,35 @@ impl<'a> Worker<'a> {
         if !stays {
             return Ok(());
         }
-        let order = order_key(entry.seed, id.line);
+        let kept = &self.pair.kept;
+        let order = if kept.is_some() {
+            self.layout.order_of_origin(entry.source, &kept.origin_file, kept.origin_line)
+        } else {
+            order_key(entry.seed, id.line)
+        };
         let bucket = self.layout.bucket(entry.source, task, order);
         self.outputs.rows.append_with(bucket as usize, |bytes| row::encode(&self.pair, id, order, bytes))?;
         self.bucket_rows[bucket as usize] += 1;
 
-        self.bytes.clear();
-        let common = KeyRecord {
-            query: self.pair.query.identity.hash,
-            text: 0,
-            text_key: 0,
-            row: id,
-            bucket,
-            priority: source.priority,
-            slot,
-            score: f32::NAN,
-            item: 0,
-            kind: Kind::Positive,
-            symmetric: task == Task::Symmetric,
-            merge: source.merge_positives,
-        };
-        let record = |text: &CleanText, item: usize, kind: Kind| KeyRecord {
-            text: text.identity.hash,
-            text_key: text.identity.key,
-            // Survival is a matter of positives: a negative's score says nothing about its row.
-            score: if kind == Kind::Negative { f32::NAN } else { text.score },
-            item: item as u32,
-            kind,
-            ..common
-        };
-        for (item, text) in self.pair.pos.iter().enumerate() {
-            record(text, item, Kind::Positive).encode(&mut self.bytes);
-        }
-        for (item, text) in self.pair.neg.iter().enumerate() {
-            record(text, item, Kind::Negative).encode(&mut self.bytes);
-        }
-        self.outputs.keys.append(common.partition(self.layout.partitions), &self.bytes)?;
-        if task == Task::Symmetric {
-            for (item, text) in self.pair.pos.iter().enumerate() {
-                self.bytes.clear();
-                let mirror = KeyRecord {
-                    query: text.identity.hash,
-                    text: self.pair.query.identity.hash,
-                    text_key: self.pair.query.identity.key,
-                    score: text.score,
-                    item: item as u32,
-                    kind: Kind::Mirror,
-                    ..common
-                };
-                mirror.encode(&mut self.bytes);
-                self.outputs.keys.append(mirror.partition(self.layout.partitions), &self.bytes)?;
-            }
+        if self.layout.keep_keys { Ok(()) } else { self.keys(source, id, task, bucket) }
+    }
+
+    /// A row that others are compared with: it leaves its keys and nothing else.
+    fn compared(&mut self, entry: &FileEntry, id: RowId, raw: &crate::pair::RawPair<'_>) -> Result<()> {
+        let source = &self.plan.sources[entry.source];
+        let stays = self.cleaner.clean(raw, &mut self.pair, &mut self.removed);
+        // Its set has said why a text went.
+        self.removed.clear();
+        if stays { self.keys(source, id, source.task, AGAINST) } else { Ok(()) }
+    }
+
+    /// Spills what dedup has to know of the clean row.
+    fn keys(&mut self, source: &SourceSpec, row: RowId, task: Task, bucket: u32) -> Result<()> {
+        let slot = self.layout.slot(self.layout.files[row.file as usize].source, task);
+        let common = keys::common(source, row, task, slot, bucket);
+        keys::records(&self.pair, common, self.layout.partitions, &self.outputs.keys, &mut self.bytes)?;
+        if self.pair.kept.is_some() {
+            keys::clusters(&self.pair, task, &self.outputs.clusters, &mut self.bytes)?;
         }
         Ok(())
     }
@@ -372,6 +375,9 @@ impl<'a> Worker<'a> {
         for (column, count) in unmapped.iter() {
             let columns = shared.unmapped.entry(source as u32).or_default();
             *columns.entry(column.to_owned()).or_insert(0) += count;
+        }
+        if self.filter.is_some() {
+            shared.scores.get_or_insert_default().merge(std::mem::take(&mut self.scores));
         }
         self.progress.rows_read.fetch_add(read, Ordering::Relaxed);
         self.progress.rows_dropped.fetch_add(dropped, Ordering::Relaxed);

@@ -1,16 +1,20 @@
 //! Shuffle + shard: each bucket, sorted, with its decisions applied, becomes one part.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use super::dedup_stage::{Along, DECISIONS, ROWS, Stage, TRANSFERS};
 use super::gate::{Gate, for_each};
+use super::layout::TASKS;
 use super::lengths::LengthCounts;
 use super::rejects::{Reject, RejectSink, Similarity, Twin};
 use crate::Result;
+use crate::dedup::exact::ALSO_LIMIT;
+use crate::dedup::unite::{Space, United};
 use crate::dedup::{Action, Decision};
+use crate::pair::Task;
 use crate::report::{Reason, RejectPart, Tally};
 use crate::shard::rejects::excerpt;
 use crate::shard::{PartInfo, PartWriter, ShardRow};
@@ -62,12 +66,13 @@ impl SlotResult {
 /// Writes all parts below `set`; what they came to, by slot.
 pub fn run(stage: &Stage<'_>, jobs: &[PartJob], set: &Path, rejects: &RejectSink) -> Result<BTreeMap<u32, SlotResult>> {
     let results = Mutex::new(BTreeMap::<u32, SlotResult>::new());
+    let united = United::open(stage.dedup)?;
     let gate = Gate::new(stage.memory);
     stage.progress.parts_total.store(jobs.len() as u64, Ordering::Relaxed);
     stage.progress.parts_done.store(0, Ordering::Relaxed);
     for_each(stage.threads, jobs.len(), |index| {
         let job = &jobs[index];
-        let result = write_part(stage, job, set, rejects, &gate)?;
+        let result = write_part(stage, job, &united, set, rejects, &gate)?;
         stage.progress.parts_done.fetch_add(1, Ordering::Relaxed);
         let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         results.entry(job.slot).or_default().merge(result);
@@ -76,19 +81,27 @@ pub fn run(stage: &Stage<'_>, jobs: &[PartJob], set: &Path, rejects: &RejectSink
     Ok(results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
-fn write_part(stage: &Stage<'_>, job: &PartJob, set: &Path, rejects: &RejectSink, gate: &Gate) -> Result<SlotResult> {
+fn write_part(
+    stage: &Stage<'_>,
+    job: &PartJob,
+    united: &United,
+    set: &Path,
+    rejects: &RejectSink,
+    gate: &Gate,
+) -> Result<SlotResult> {
     let rows_path = path(stage.read, ROWS, job.bucket);
     let decisions_path = path(stage.dedup, DECISIONS, job.bucket);
     let transfers_path = path(stage.dedup, TRANSFERS, job.bucket);
     let beside = 2 * size(&decisions_path)? + 2 * size(&transfers_path)?;
     let _pass = gate.enter(size(&rows_path)? + beside);
-    let mut decisions = Along::new(Decision::decode_all(&load(&decisions_path)?), stage.layout, |one| one.row);
-    let mut transfers = Along::new(Transfer::decode_all(&load(&transfers_path)?)?, stage.layout, |one| one.to);
+    let mut decisions = Along::new(Decision::decode_all(&load(&decisions_path)?), stage.layout, |one| one.row)?;
+    let mut transfers = Along::new(Transfer::decode_all(&load(&transfers_path)?)?, stage.layout, |one| one.to)?;
     let rows = SortedRows::open(&rows_path, stage.memory)?;
 
     let mut part = Part {
         stage,
         job,
+        united,
         writer: match job.number {
             Some(number) => {
                 let file = set.join(&job.source).join(format!("part-{number:05}.arrow"));
@@ -123,6 +136,7 @@ fn write_part(stage: &Stage<'_>, job: &PartJob, set: &Path, rejects: &RejectSink
 struct Part<'a> {
     stage: &'a Stage<'a>,
     job: &'a PartJob,
+    united: &'a United,
     writer: Option<PartWriter>,
     result: SlotResult,
     rejects: Vec<Reject>,
@@ -183,9 +197,14 @@ impl Part<'_> {
                 lengths.add(item.text.chars().count() as u64);
             }
         }
-        let file = &self.stage.layout.files[row.row.file as usize];
-        let (pos, pos_keys, pos_scores) = columns(&row.pos);
-        let (neg, neg_keys, neg_scores) = columns(&row.neg);
+        let (pos, pos_exact_keys, pos_scores) = columns(&row.pos);
+        let (neg, neg_exact_keys, neg_scores) = columns(&row.neg);
+        let keys = self.batching_keys(row, also);
+        let (origin_file, origin_line) = match &row.kept {
+            Some(kept) => (kept.origin_file, kept.origin_line),
+            None => (self.stage.layout.files[row.row.file as usize].origin.as_str(), row.row.line),
+        };
+        self.result.also_excess += keys.also_excess;
         let Some(writer) = &mut self.writer else {
             return Err(crate::Error::Internal("a bucket without rows has a row".to_owned()));
         };
@@ -195,18 +214,45 @@ impl Part<'_> {
             neg: &neg,
             pos_scores: &pos_scores,
             neg_scores: &neg_scores,
-            query_key: row.query_key,
-            pos_keys: &pos_keys,
-            neg_keys: &neg_keys,
-            also_pos_keys: also,
+            query_key: keys.query,
+            pos_keys: &keys.pos,
+            neg_keys: &keys.neg,
+            also_pos_keys: &keys.also,
             query_exact_key: row.query_key,
-            pos_exact_keys: &pos_keys,
-            neg_exact_keys: &neg_keys,
+            pos_exact_keys: &pos_exact_keys,
+            neg_exact_keys: &neg_exact_keys,
             id: row.id,
             prompt: row.prompt,
-            origin_file: &file.origin,
-            origin_line: row.row.line,
+            origin_file,
+            origin_line,
         })
+    }
+
+    /// What the row is batched by: the keys it brought along, or those of the clusters that its texts are in now.
+    fn batching_keys(&self, row: &SpillRow<'_>, also: &[u64]) -> BatchingKeys {
+        let task = Task::ALL[(self.job.slot % TASKS) as usize];
+        let key = |item: &Item<'_>| self.united.key(Space::of_passages(task), item.key);
+        match &row.kept {
+            Some(kept) if self.stage.layout.keep_keys => {
+                let (pos, neg) = kept.clusters.split_at(row.pos.len());
+                let also = kept.also_pos_keys.clone();
+                BatchingKeys { query: kept.query_cluster, pos: pos.to_vec(), neg: neg.to_vec(), also, also_excess: 0 }
+            }
+            kept => {
+                let pos: Vec<u64> = row.pos.iter().map(key).collect();
+                let before = kept.iter().flat_map(|kept| &kept.also_pos_keys);
+                let also = also.iter().chain(before).map(|&key| self.united.key(Space::of_passages(task), key));
+                let mut also: BTreeSet<u64> = also.collect();
+                also.retain(|key| !pos.contains(key));
+                BatchingKeys {
+                    query: self.united.key(Space::Query, row.query_key),
+                    neg: row.neg.iter().map(key).collect(),
+                    also_excess: also.len().saturating_sub(ALSO_LIMIT) as u64,
+                    also: also.into_iter().take(ALSO_LIMIT).collect(),
+                    pos,
+                }
+            }
+        }
     }
 
     fn reject(&mut self, row: &SpillRow<'_>, part: RejectPart, item: u32, reason: Reason, twin: RowId, text: &str) {
@@ -238,6 +284,16 @@ fn remove(items: &mut Vec<Item<'_>>, gone: &[usize]) {
             !gone.contains(&(index - 1))
         });
     }
+}
+
+/// Keys of one row as they are written.
+struct BatchingKeys {
+    query: u64,
+    pos: Vec<u64>,
+    neg: Vec<u64>,
+    also: Vec<u64>,
+    /// Known positives beyond the limit.
+    also_excess: u64,
 }
 
 /// Texts, keys and scores as columns; no scores where no text has one.

@@ -30,6 +30,7 @@ mod lines;
 mod parquet;
 mod quotes;
 mod roles;
+mod set;
 mod spool;
 mod table;
 mod tabular;
@@ -53,6 +54,7 @@ use crate::report::Reason;
 pub use chunk::Chunk;
 pub use columns::ColumnMapping;
 pub use labels::LabelMeaning;
+pub use set::open_part;
 pub use spool::spool;
 pub use unmapped::Unmapped;
 
