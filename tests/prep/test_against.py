@@ -146,3 +146,44 @@ def test_what_cannot_work_is_an_error(old: Path, tmp_path: Path, capsys: pytest.
     part.write_bytes(bytes(content))
     assert main([*flags, str(old)]) == 1
     assert "damaged" in capsys.readouterr().err
+
+
+def test_near_duplicates_of_what_is_there_go(tmp_path: Path) -> None:
+    """Near texts of a set that is compared with are verified like those of the run, and cluster with them."""
+    query = "which metals does a strong magnet pull towards itself when it is held right above the wooden table"
+    passage = " ".join(f"fact number {n}" for n in range(40))
+    old = [{"query": query, "pos": [f"{passage} first"]}]
+    old += [{"query": f"question {n}", "pos": [f"answer {n}"]} for n in range(30)]
+    bgeprep.shard(write(tmp_path / "raw" / "old.jsonl", old), tmp_path / "old")
+    close = f"{query} today"
+    new = write(
+        tmp_path / "new.jsonl",
+        [
+            {"query": close, "pos": [f"{passage} second"]},
+            {"query": close, "pos": ["an answer of its own"], "neg": [f"{passage} third"]},
+            {"query": "a question of its own", "pos": ["another answer"]},
+        ],
+    )
+    before = bytes_of(tmp_path / "old")
+    for threads in (1, 3):
+        out = tmp_path / f"out{threads}"
+        config = bgeprep.PrepConfig(against=(str(tmp_path / "old"),))
+        bgeprep.shard(new, out, config=config, threads=threads)
+        rows = {row["origin_line"]: row for row in bgeprep.open(out)}
+        assert sorted(rows) == [2, 3]
+        (old_row,) = [row for row in bgeprep.open(tmp_path / "old") if row["query"] == query]
+        assert rows[2]["query_key"] == min(old_row["query_exact_key"], rows[2]["query_exact_key"])
+        assert len(rows[2]["also_pos_keys"]) == 1
+        found = bgeprep.inspect(out)
+        assert (found["rows_read"], found["dropped"]) == (3, {"near_duplicate": 1})
+        rejects = pl.read_parquet(out / "rejects" / "new.parquet").filter(reason="near_duplicate")
+        assert rejects.select("origin_line", "twin_source", "twin_file", "twin_line").rows() == [
+            (1, "old", "old.jsonl", 1)
+        ]
+        assert 0.8 <= rejects["similarity"][0] < 1
+        assert bgeprep.verify(out)["ok"]
+    assert bytes_of(tmp_path / "out1") == bytes_of(tmp_path / "out3")
+    assert bytes_of(tmp_path / "old") == before
+    # The control: the row is no duplicate of anything of its own.
+    bgeprep.shard(new, tmp_path / "alone")
+    assert bgeprep.inspect(tmp_path / "alone")["dropped"] == {}

@@ -253,3 +253,42 @@ def test_a_set_is_no_input_of_itself_and_none_is_given_twice(shards: Path, tmp_p
         bgeprep.shard(shards, shards, overwrite=True)
     with pytest.raises(bgeprep.ConfigError, match="is given twice"):
         bgeprep.shard([shards, f"{shards}/"], tmp_path / "out")
+
+
+def near_pairs(folder: Path) -> Path:
+    """Queries that nearly equal each other, each with an answer of its own: none goes, all share a key."""
+    query = "which metals does a strong magnet pull towards itself when it is held right above the wooden table"
+    records = [
+        {"query": f"{query} {name}", "pos": [f"answer {n} {name} " + "more " * n]}
+        for n, name in enumerate(["today", "now", "here", "there", "often", "once"])
+    ]
+    records += [{"query": f"something else entirely {n}", "pos": [f"its answer {n}"]} for n in range(40)]
+    return write(folder / "near.jsonl", records)
+
+
+def test_one_set_keeps_the_keys_of_its_near_clusters(tmp_path: Path) -> None:
+    bgeprep.shard(near_pairs(tmp_path), tmp_path / "first")
+    rows = rows_of(tmp_path / "first")
+    clustered = [row for row in rows if row["query_key"] != row["query_exact_key"]]
+    assert len(clustered) == 5
+    assert all(len(row["also_pos_keys"]) == 5 for row in clustered)
+    for number, mode in enumerate(["auto", "none"]):
+        config = bgeprep.PrepConfig(dedup=bgeprep.DedupConfig(mode=mode))
+        bgeprep.shard(tmp_path / "first", tmp_path / f"kept{number}", config=config)
+        assert parts_of(tmp_path / f"kept{number}") == parts_of(tmp_path / "first")
+    # Found anew, the clusters are the same ones; near dedup of a set that has been through it drops nothing.
+    config = bgeprep.PrepConfig(dedup=bgeprep.DedupConfig(mode="near"))
+    bgeprep.shard(tmp_path / "first", tmp_path / "again", config=config)
+    assert parts_of(tmp_path / "again") == parts_of(tmp_path / "first")
+
+
+@pytest.mark.parametrize("mode", ["exact", "none"])
+def test_old_clusters_live_on_in_a_mix(tmp_path: Path, mode: str) -> None:
+    """Exact dedup finds no cluster; the mix knows them from the set."""
+    bgeprep.shard(near_pairs(tmp_path), tmp_path / "first")
+    new = write(tmp_path / "new.jsonl", [{"query": "of another kind", "pos": ["an answer"]}])
+    config = bgeprep.PrepConfig(dedup=bgeprep.DedupConfig(mode=mode))
+    bgeprep.shard([tmp_path / "first", new], tmp_path / "mix", config=config)
+    assert [row for row in rows_of(tmp_path / "mix") if row["source"] == "near"] == rows_of(tmp_path / "first")
+    bgeprep.shard([tmp_path / "near.jsonl", new], tmp_path / "raw", config=config)
+    assert all(row["query_key"] == row["query_exact_key"] for row in rows_of(tmp_path / "raw"))

@@ -19,6 +19,7 @@ pub mod read;
 pub mod clean;
 
 pub mod dedup;
+pub mod near;
 
 pub mod shuffle;
 

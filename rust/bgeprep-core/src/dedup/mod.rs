@@ -11,5 +11,7 @@ pub mod exact;
 pub mod key;
 pub mod unite;
 
+mod near;
+
 pub use decision::{Action, Decision};
-pub use key::{AGAINST, KeyRecord, Kind};
+pub use key::{KeyRecord, Kind};

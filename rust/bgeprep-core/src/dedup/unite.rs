@@ -2,8 +2,9 @@
 //!
 //! 1. Reading leaves an edge (exact key, batching key) for each text whose batching key is not its
 //!    own exact key; a batching key is the smallest exact key of its cluster.
-//! 2. Union-find over all edges of one space; the smallest key of a component names it.
-//! 3. A table (exact key, batching key), sorted, in which the writer of parts looks up every text.
+//! 2. Where near dedup has found clusters of its own, these take the place of their texts.
+//! 3. Union-find over all edges of one space; the smallest key of a component names it.
+//! 4. A table (exact key, batching key), sorted, in which the writer of parts looks up every text.
 //!
 //! What is held is 20 bytes a clustered text, not a text.
 
@@ -11,9 +12,10 @@ use std::path::Path;
 
 use arrow_buffer::Buffer;
 
+use crate::near::table::NearTables;
 use crate::pair::Task;
 use crate::shard::map::map;
-use crate::shuffle::bucket::{load, path, size};
+use crate::shuffle::spill::{load, path, size};
 use crate::{Error, Result};
 
 /// Name of the spill family of edges, and of the tables.
@@ -49,10 +51,12 @@ fn decode(bytes: &[u8]) -> impl Iterator<Item = (u64, u64)> {
     bytes.as_chunks::<16>().0.iter().map(move |entry| (long(&entry[..8]), long(&entry[8..])))
 }
 
-/// Makes the tables of both spaces in `to` from the edges in `from`.
-pub fn run(from: &Path, to: &Path) -> Result<()> {
+/// Makes the tables of both spaces in `to` from the edges in `from` and the clusters of near dedup, where it ran.
+pub fn run(from: &Path, to: &Path, near: Option<&NearTables>) -> Result<()> {
     for space in Space::ALL {
-        let edges: Vec<(u64, u64)> = decode(&load(&path(from, CLUSTERS, space as usize))?).collect();
+        let name = |key: u64| near.map_or(key, |near| near.text(space == Space::Query).cluster(key));
+        let edges = load(&path(from, CLUSTERS, space as usize))?;
+        let edges: Vec<(u64, u64)> = decode(&edges).map(|(exact, cluster)| (name(exact), name(cluster))).collect();
         let mut bytes = Vec::new();
         for (exact, cluster) in components(edges) {
             encode(exact, cluster, &mut bytes);
@@ -106,7 +110,7 @@ impl United {
         Ok(Self([open(Space::Query)?, open(Space::Passage)?]))
     }
 
-    /// The batching key of a text: its exact key, if it is in no cluster.
+    /// The batching key of a text, by its exact key or by the name of its near cluster; itself, if nothing more is known.
     pub fn key(&self, space: Space, exact: u64) -> u64 {
         let entries = self.0[space as usize].as_chunks::<16>().0;
         let long = |at: usize, half: usize| u64::from_le_bytes(std::array::from_fn(|byte| entries[at][half + byte]));
@@ -136,7 +140,7 @@ mod tests {
             encode(exact, cluster, &mut edges);
         }
         fs_err::write(path(from.path(), CLUSTERS, Space::Passage as usize), &edges).expect("edges");
-        run(from.path(), to.path()).expect("tables");
+        run(from.path(), to.path(), None).expect("tables");
         let united = United::open(to.path()).expect("tables");
         let keys = [7, 8, 9, 10, 20, 30, 40, 50, 60].map(|key| united.key(Space::Passage, key));
         assert_eq!(keys, [7, 7, 9, 10, 10, 10, 10, 10, 10]);

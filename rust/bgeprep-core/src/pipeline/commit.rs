@@ -15,6 +15,7 @@ use crate::config::{PrepPlan, RunOptions};
 use crate::pair::Task;
 use crate::report::RejectPart;
 use crate::shard::rejects::{RejectRow, write_rejects};
+use crate::shard::reports::NearReport;
 use crate::shard::{Lengths, Manifest, PartInfo, Removed, SourceEntry};
 use crate::{Error, Result};
 
@@ -29,11 +30,17 @@ pub(super) struct Commit<'a> {
 }
 
 impl Commit<'_> {
-    pub(super) fn run(&self, mut results: BTreeMap<u32, SlotResult>, runs: &[PathBuf]) -> Result<Manifest> {
+    pub(super) fn run(
+        &self,
+        mut results: BTreeMap<u32, SlotResult>,
+        near: Option<NearReport>,
+        runs: &[PathBuf],
+    ) -> Result<Manifest> {
         let rejects = self.write_rejects(runs)?;
         let sources =
             self.names.slots().map(|(slot, name)| self.entry(slot, name, results.remove(&slot).unwrap_or_default()));
         let mut manifest = Manifest::new(self.plan.config.clone(), self.plan.seed, sources.collect(), rejects);
+        manifest.near = near;
         manifest.scores =
             self.plan.scores.as_ref().zip(self.read.scores.as_ref()).map(|(rules, counts)| counts.report(rules));
         manifest.hash = manifest.write(self.set)?;

@@ -4,15 +4,16 @@ use crate::Result;
 use crate::clean::{CleanPair, CleanText};
 use crate::config::SourceSpec;
 use crate::dedup::unite::{Space, encode};
-use crate::dedup::{AGAINST, KeyRecord, Kind};
+use crate::dedup::{KeyRecord, Kind};
 use crate::pair::Task;
 use crate::shuffle::RowId;
-use crate::shuffle::bucket::Spill;
+use crate::shuffle::spill::Spill;
 
 /// What all key records of a row have in common but for its query, which [`records`] fills in.
 pub(super) fn common(source: &SourceSpec, row: RowId, task: Task, slot: u32, bucket: u32) -> KeyRecord {
     KeyRecord {
         query: 0,
+        query_key: 0,
         text: 0,
         text_key: 0,
         row,
@@ -25,6 +26,7 @@ pub(super) fn common(source: &SourceSpec, row: RowId, task: Task, slot: u32, buc
         kind: Kind::Positive,
         symmetric: task == Task::Symmetric,
         merge: source.merge_positives,
+        near: task == Task::Retrieval,
     }
 }
 
@@ -37,7 +39,7 @@ pub(super) fn records(
     scratch: &mut Vec<u8>,
 ) -> Result<()> {
     scratch.clear();
-    let common = KeyRecord { query: pair.query.identity.hash, ..common };
+    let common = KeyRecord { query: pair.query.identity.hash, query_key: pair.query.identity.key, ..common };
     let record = |text: &CleanText, item: usize, kind: Kind| KeyRecord {
         text: text.identity.hash,
         text_key: text.identity.key,
@@ -50,9 +52,7 @@ pub(super) fn records(
     for (item, text) in pair.pos.iter().enumerate() {
         record(text, item, Kind::Positive).encode(scratch);
     }
-    // That a text is no answer in a set that is compared with says nothing about the rows of this run.
-    let negatives = if common.bucket == AGAINST { &[][..] } else { &pair.neg };
-    for (item, text) in negatives.iter().enumerate() {
+    for (item, text) in pair.neg.iter().enumerate() {
         record(text, item, Kind::Negative).encode(scratch);
     }
     keys.append(common.partition(partitions), scratch)?;
@@ -61,6 +61,7 @@ pub(super) fn records(
             scratch.clear();
             let mirror = KeyRecord {
                 query: text.identity.hash,
+                query_key: text.identity.key,
                 text: pair.query.identity.hash,
                 text_key: pair.query.identity.key,
                 score: text.score,

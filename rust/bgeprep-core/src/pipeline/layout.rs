@@ -54,6 +54,10 @@ pub struct BucketLayout {
     pub files: Vec<FileEntry>,
     /// Number of buckets over all sources and slots.
     pub buckets: usize,
+    /// The buckets from here on hold rows that are only compared with: their sources come last.
+    pub own_buckets: usize,
+    /// Bytes of text that the input is taken to hold.
+    pub text_bytes: u64,
     /// Number of key partitions.
     pub partitions: usize,
     /// The input is one shard set and no dedup is asked for: its batching keys stay as they are.
@@ -75,7 +79,7 @@ impl BucketLayout {
     pub fn new(plan: &PrepPlan) -> Result<Self> {
         let (mut files, mut sources) = (Vec::<FileEntry>::new(), Vec::new());
         let mut sets = Sets::default();
-        let (mut first, mut total) = (0, 0);
+        let (mut first, mut own, mut total) = (0, 0, 0);
         for (index, source) in plan.sources.iter().enumerate() {
             let mut bytes = 0;
             for input in &source.inputs {
@@ -89,10 +93,10 @@ impl BucketLayout {
                     part: input.set.as_deref().map(|set| sets.part(set, &input.path)).transpose()?,
                 });
             }
-            // Rows that are only compared with are written nowhere.
-            let count = if source.against { 0 } else { bucket_count(bytes, plan.part_bytes) };
+            let count = bucket_count(bytes, plan.part_bytes);
             sources.push((first, count));
             first += count * TASKS;
+            own = if source.against { own } else { first };
             total += bytes;
         }
         let partitions = total.div_ceil(PARTITION_BYTES).clamp(1, 4096) as usize;
@@ -101,7 +105,18 @@ impl BucketLayout {
         let keep_keys =
             one_set && plan.dedup.mode == DedupMode::None && plan.sources.iter().all(|source| !source.against);
         let unite_keys = !sets.0.is_empty() && !keep_keys;
-        Ok(Self { files, buckets: first as usize, partitions, keep_keys, unite_keys, sources, names, seed: plan.seed })
+        Ok(Self {
+            files,
+            buckets: first as usize,
+            own_buckets: own as usize,
+            text_bytes: total,
+            partitions,
+            keep_keys,
+            unite_keys,
+            sources,
+            names,
+            seed: plan.seed,
+        })
     }
 
     /// The raw file and line that a row was first read from.
@@ -143,6 +158,13 @@ impl BucketLayout {
     pub fn bucket(&self, source: usize, task: Task, order: u64) -> u32 {
         let (first, count) = self.sources[source];
         first + task as u32 * count + bucket_of(order, count)
+    }
+
+    /// The task of a bucket's rows.
+    pub fn task(&self, bucket: usize) -> Task {
+        let source = self.sources.partition_point(|&(first, _)| first as usize <= bucket) - 1;
+        let (first, count) = self.sources[source];
+        Task::ALL[(bucket - first as usize) / count as usize]
     }
 
     /// The buckets of a slot, in shuffled order.
