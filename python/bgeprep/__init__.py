@@ -20,11 +20,13 @@ from bgeprep.config import (
     ExcludeConfig,
     PrepConfig,
     ReadConfig,
+    ScoresConfig,
     ShardConfig,
     SourceConfig,
     load_config,
 )
 from bgeprep.errors import BgeprepError, ConfigError, CorpusError, ShardError, TokenizerError
+from bgeprep.scores import text_hash
 from bgeprep.shard import ShardResult, shard
 from bgeprep.shardset import ShardSet, inspect, verify
 
@@ -42,6 +44,7 @@ __all__ = [
     "ExcludeConfig",
     "PrepConfig",
     "ReadConfig",
+    "ScoresConfig",
     "ShardConfig",
     "ShardError",
     "ShardResult",
@@ -53,6 +56,7 @@ __all__ = [
     "load_config",
     "open",
     "shard",
+    "text_hash",
     "verify",
 ]
 

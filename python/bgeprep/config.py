@@ -47,6 +47,7 @@ __all__ = [
     "ExcludeConfig",
     "PrepConfig",
     "ReadConfig",
+    "ScoresConfig",
     "ShardConfig",
     "SourceConfig",
     "load_config",
@@ -91,8 +92,12 @@ class CleanConfig:
 class DedupConfig:
     """How duplicates are treated."""
 
-    mode: Literal["none", "exact", "near"] = field(
-        default="near", metadata={"help": "none; exact: equal (query, positive) pairs; near: nearly equal ones too"}
+    mode: Literal["auto", "none", "exact", "near"] = field(
+        default="auto",
+        metadata={
+            "help": "none; exact: equal (query, positive) pairs; near: nearly equal ones too; "
+            "auto: near, but none if the input is one shard set"
+        },
     )
     near_threshold: float = field(
         default=0.8, metadata={"help": "Jaccard similarity of shingles from which two texts are near duplicates"}
@@ -124,6 +129,19 @@ class ExcludeConfig:
             "help": "drop rows whose query or positive holds a benchmark query or judged passage of at least 13 words "
             "or 25 CJK characters"
         },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoresConfig:
+    """The filter by what a scorer said of (query, positive) pairs."""
+
+    path: str = field(default="", metadata={"help": "Parquet file or folder of scores: query_hash, pos_hash, score"})
+    min_score: float | None = field(
+        default=None, metadata={"help": "the lowest score that stays (the BGE recipe: 0.43, of its own scorer)"}
+    )
+    missing: Literal["error", "keep", "drop"] = field(
+        default="error", metadata={"help": "pairs without a score: error, keep or drop"}
     )
 
 
@@ -167,7 +185,9 @@ class PrepConfig:
     clean: CleanConfig = field(default_factory=CleanConfig)
     dedup: DedupConfig = field(default_factory=DedupConfig)
     exclude: ExcludeConfig = field(default_factory=ExcludeConfig)
+    scores: ScoresConfig = field(default_factory=ScoresConfig)
     shard: ShardConfig = field(default_factory=ShardConfig)
+    against: tuple[str, ...] = ()
     sources: tuple[SourceConfig, ...] = ()
 
     def __post_init__(self) -> None:
@@ -218,7 +238,11 @@ def load_config(path: str | os.PathLike[str]) -> PrepConfig:
         for source in config.sources
     ]
     exclude = dataclasses.replace(config.exclude, paths=tuple(str(path.parent / one) for one in config.exclude.paths))
-    return dataclasses.replace(config, sources=tuple(sources), exclude=exclude)
+    scores = config.scores
+    if scores.path:
+        scores = dataclasses.replace(scores, path=str(path.parent / scores.path))
+    against = tuple(str(path.parent / one) for one in config.against)
+    return dataclasses.replace(config, sources=tuple(sources), exclude=exclude, scores=scores, against=against)
 
 
 def from_dict(kind: type[Config], raw: dict[str, Any], where: str = "") -> Config:

@@ -25,6 +25,7 @@ pub mod near;
 
 pub mod shuffle;
 
+pub mod scores;
 pub mod shard;
 
 pub mod pipeline;

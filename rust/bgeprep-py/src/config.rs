@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use bgeprep_core::clean::CleanRules;
 use bgeprep_core::clean::text::TextForm;
-use bgeprep_core::config::{DedupMode, DedupRules, InputFile, PrepPlan, RunOptions, SourceSpec};
+use bgeprep_core::config::{
+    DedupMode, DedupRules, InputFile, MissingScores, PrepPlan, RunOptions, ScoreRules, SourceSpec,
+};
 use bgeprep_core::exclude::{BenchmarkFile, BenchmarkKind, BenchmarkSpec, ExcludeRules, FileRole};
 use bgeprep_core::pair::Task;
 use bgeprep_core::read::{CHUNK_BYTES, ColumnMapping, Format, LabelMeaning, ReadOptions};
@@ -68,6 +70,15 @@ pub(crate) struct Benchmark {
     files: Vec<PyBenchmarkFile>,
 }
 
+/// `bgeprep.scores.Scores`.
+#[derive(FromPyObject)]
+pub(crate) struct Scores {
+    path: PathBuf,
+    files: Vec<PathBuf>,
+    min_score: f32,
+    missing: String,
+}
+
 /// `bgeprep.config.ShardConfig`.
 #[derive(FromPyObject)]
 struct ShardConfig {
@@ -108,6 +119,7 @@ struct PyInputFile {
     path: PathBuf,
     origin: String,
     bytes: u64,
+    set: Option<PathBuf>,
 }
 
 /// `bgeprep.inputs.Source`.
@@ -116,6 +128,7 @@ pub(crate) struct Source {
     config: SourceConfig,
     files: Vec<PyInputFile>,
     priority: u32,
+    against: bool,
 }
 
 /// `bgeprep.shard.RunOptions`.
@@ -143,7 +156,7 @@ impl TryFrom<PyRunOptions> for RunOptions {
 pub(crate) fn plan(
     config: PrepConfig,
     sources: Vec<Source>,
-    benchmarks: Vec<Benchmark>,
+    (benchmarks, scores): (Vec<Benchmark>, Option<Scores>),
     resolved: &str,
 ) -> Result<PrepPlan> {
     let PrepConfig { read, clean, dedup, exclude, shard } = config;
@@ -183,6 +196,7 @@ pub(crate) fn plan(
             corpus: exclude.corpus,
             containment: exclude.containment,
         },
+        scores: scores.map(score_rules).transpose()?,
         max_bad: read.max_bad,
         seed: shard.seed,
         part_bytes: shard.part_bytes,
@@ -201,8 +215,18 @@ fn benchmark_spec(benchmark: Benchmark) -> Result<BenchmarkSpec> {
     Ok(BenchmarkSpec { name, kind, files: files.into_iter().map(file).collect::<Result<_>>()? })
 }
 
+fn score_rules(scores: Scores) -> Result<ScoreRules> {
+    let missing = match scores.missing.as_str() {
+        "error" => MissingScores::Error,
+        "keep" => MissingScores::Keep,
+        "drop" => MissingScores::Drop,
+        other => return Err(Error::config("scores.missing", format!("expected error, keep or drop, found {other}"))),
+    };
+    Ok(ScoreRules { path: scores.path, files: scores.files, min_score: scores.min_score, missing })
+}
+
 fn source_spec(source: Source, read: &ReadConfig) -> Result<SourceSpec> {
-    let Source { config, files, priority } = source;
+    let Source { config, files, priority, against } = source;
     let key = |name: &str| format!("sources.{}.{name}", config.name);
     let format = Format::from_name(&config.format)
         .ok_or_else(|| Error::config(key("format"), format!("unknown format {}", config.format)))?;
@@ -267,7 +291,8 @@ fn source_spec(source: Source, read: &ReadConfig) -> Result<SourceSpec> {
         },
         inputs: files
             .into_iter()
-            .map(|file| InputFile { path: file.path, origin: file.origin, bytes: file.bytes })
+            .map(|file| InputFile { path: file.path, origin: file.origin, bytes: file.bytes, set: file.set })
             .collect(),
+        against,
     })
 }

@@ -14,8 +14,10 @@ pub mod rejects;
 pub mod shard_stage;
 pub mod work;
 
+mod batching_keys;
 mod commit;
 mod exclusion;
+mod keys;
 mod read_worker;
 mod sketching;
 
@@ -28,12 +30,13 @@ use crate::exclude::{Benchmarks, Comparison};
 use crate::near::table::NearTables;
 use crate::pair::Task;
 use crate::progress::Progress;
+use crate::scores::{ScoreFilter, ScoreTable};
 use crate::shard::Manifest;
 use crate::shard::reports::NearReport;
 use crate::{Error, Result};
 use dedup_stage::{DedupReport, Stage};
 use layout::{BucketLayout, TASKS};
-use read_stage::ReadReport;
+use read_stage::{Filters, ReadReport};
 use shard_stage::{PartJob, Parts};
 use work::WorkFolder;
 
@@ -63,7 +66,7 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
     }
     let work = WorkFolder::open(&options.work, &options.fingerprint)?;
     let (resumed, discarded) = (work.resumed, work.discarded);
-    let layout = BucketLayout::new(plan);
+    let layout = BucketLayout::new(plan)?;
     progress.bytes_total.store(layout.files.iter().map(|file| file.bytes).sum(), Ordering::Relaxed);
 
     let [read_folder, read_rejects, near_folder, dedup_folder, shard_folder] =
@@ -76,10 +79,13 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
         }
         None => {
             fs_err::create_dir_all(&read_folder).map_err(Error::io(&read_folder, "create"))?;
-            let benchmarks = load_benchmarks(plan, options, progress)?;
+            let filters = Filters {
+                scores: score_filter(plan, options, &work, progress)?,
+                benchmarks: load_benchmarks(plan, options, progress)?,
+            };
             progress.enter("read");
-            let folders = (read_folder.as_path(), read_rejects.as_path());
-            let report = read_stage::run(plan, &layout, options, benchmarks.as_ref(), folders, progress)?;
+            let place = (read_folder.as_path(), read_rejects.as_path());
+            let report = read_stage::run((plan, &layout), &filters, options, place, progress)?;
             work.mark("read", &report)?;
             report
         }
@@ -156,6 +162,26 @@ fn load_benchmarks(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -
     progress.enter("exclude");
     let how = Comparison { form: plan.clean.form, threshold: plan.dedup.near_threshold };
     Benchmarks::load(&plan.exclude, how, options.memory / 4, progress).map(Some)
+}
+
+/// The filter by scores, its table made or found in the work folder.
+fn score_filter(
+    plan: &PrepPlan,
+    options: &RunOptions,
+    work: &WorkFolder,
+    progress: &Progress,
+) -> Result<Option<ScoreFilter>> {
+    let Some(rules) = &plan.scores else { return Ok(None) };
+    let folder = work.stage("scores");
+    if work.done::<()>("scores")?.is_none() {
+        if folder.exists() {
+            fs_err::remove_dir_all(&folder).map_err(Error::io(&folder, "remove"))?;
+        }
+        fs_err::create_dir_all(&folder).map_err(Error::io(&folder, "create"))?;
+        ScoreTable::make(&rules.files, &folder, options.memory / 4, &|| progress.check())?;
+        work.mark("scores", &())?;
+    }
+    Ok(Some(ScoreFilter::new(rules.clone(), ScoreTable::open(&folder)?)))
 }
 
 /// The source names of the slots that rows were read for: a source whose rows have one task keeps
