@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from bgeprep import _native
-from bgeprep.config import PrepConfig, SourceConfig, from_dict, load_config
+from bgeprep.config import CleanConfig, PrepConfig, SourceConfig, from_dict, load_config
 from bgeprep.errors import ConfigError, CorpusError, ShardError
 from bgeprep.inputs import ArrowStream, InputFile, Source, find_sources
 
@@ -135,16 +135,17 @@ def shard(
     spool = out / ".work-streams"
     try:
         sources += _spool_streams(streams, spool, len(sources))
-        sources = [_override(source, source_overrides or {}) for source in sources]
+        sources = [_override(source, source_overrides or {}, settings.clean) for source in sources]
         return _run(settings, sources, out, threads, parse_bytes(memory), tmp, overwrite, report)
     finally:
         if streams:
             shutil.rmtree(spool, ignore_errors=True)
 
 
-def _override(source: Source, overrides: Mapping[str, Any]) -> Source:
+def _override(source: Source, overrides: Mapping[str, Any], clean: CleanConfig) -> Source:
     merged = {**dataclasses.asdict(source.config), **overrides}
-    return dataclasses.replace(source, config=from_dict(SourceConfig, merged, "sources."))
+    config = from_dict(SourceConfig, merged, "sources.")
+    return dataclasses.replace(source, config=config, clean=config.rules(clean))
 
 
 def _run(

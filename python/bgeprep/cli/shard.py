@@ -65,12 +65,15 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
         for field in dataclasses.fields(kind):
             key = f"{section}.{field.name}"
             flags = [f"--{key}"] + ([short[key]] if key in short else [])
-            text = f"{field.metadata['help']} ({field.default})".replace("%", "%%")
+            default = "none" if field.default in ("", ()) else field.default
+            text = f"{field.metadata['help']} ({default})".replace("%", "%%")
             group.add_argument(*flags, dest=key, metavar=_metavar(hints[field.name]), help=text)
 
 
 def _metavar(hint: object) -> str:
     arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        return f"{_metavar(arguments[0])},…"
     return "{" + ",".join(map(str, arguments)) + "}" if arguments else str(getattr(hint, "__name__", hint)).upper()
 
 
@@ -90,8 +93,10 @@ def _config(args: argparse.Namespace) -> PrepConfig:
     return config
 
 
-def _plain(text: str, hint: type, flag: str) -> bool | int | float | str:
+def _plain(text: str, hint: type, flag: str) -> bool | int | float | str | list[str]:
     """A flag's text as the plain value that a config file would hold."""
+    if typing.get_origin(hint) is tuple:
+        return [item for item in text.split(",") if item]
     try:
         if hint is bool:
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]

@@ -25,6 +25,8 @@ pub struct SourceSpec {
     pub merge_positives: bool,
     /// How its files are read.
     pub read: ReadOptions,
+    /// The rules its texts are cleaned by.
+    pub clean: CleanRules,
     /// Its files in reading order.
     pub inputs: Vec<InputFile>,
 }
@@ -69,8 +71,6 @@ pub struct DedupRules {
 pub struct PrepPlan {
     /// Sources, in the order of the manifest.
     pub sources: Vec<SourceSpec>,
-    /// The cleaning rules.
-    pub clean: CleanRules,
     /// Duplicates.
     pub dedup: DedupRules,
     /// Largest share of rows read that may be unreadable.

@@ -176,7 +176,8 @@ struct Worker<'a> {
     outputs: &'a Outputs,
     progress: &'a Progress,
     shared: &'a Mutex<ReadReport>,
-    cleaner: Cleaner,
+    /// By source.
+    cleaners: Vec<Cleaner>,
     pair: CleanPair,
     bytes: Vec<u8>,
     rejects: Vec<Reject>,
@@ -200,7 +201,7 @@ impl<'a> Worker<'a> {
             outputs,
             progress,
             shared,
-            cleaner: Cleaner::new(plan.clean),
+            cleaners: plan.sources.iter().map(|source| Cleaner::new(source.clean.clone())).collect(),
             pair: CleanPair::default(),
             bytes: Vec::new(),
             rejects: Vec::new(),
@@ -278,7 +279,7 @@ impl<'a> Worker<'a> {
         let slot = self.layout.slot(entry.source, task);
         let tally = self.tallies.entry(slot).or_default();
         tally.rows_read += 1;
-        let stays = self.cleaner.clean(raw, &mut self.pair, &mut self.removed);
+        let stays = self.cleaners[entry.source].clean(raw, &mut self.pair, &mut self.removed);
         for lost in self.removed.drain(..) {
             tally.add(lost.part, lost.reason);
             let item = lost.item as usize;
