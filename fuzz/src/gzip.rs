@@ -35,7 +35,7 @@ pub fn gzip(data: &[u8]) {
     }
 }
 
-fn compare(plain: &[u8], found: &Result<Vec<super::reading::Owned>, String>) {
+fn compare(plain: &[u8], found: &Result<Vec<Owned>, String>) {
     match (read(plain, &options(Format::Jsonl, 1 << 20, MAX_LINE)), found) {
         (Ok(expected), Ok(found)) => assert_eq!(expected, *found),
         (Err(_), Err(_)) => {}

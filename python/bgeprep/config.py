@@ -60,15 +60,16 @@ class CleanConfig:
     The `clean` table of a source overrides single rules for that source.
 
     Query, positives and negatives are judged one by one: a query that breaks a rule takes its row along, a positive or
-    negative goes alone unless it was the last. What the rules that are off by default lose of good data, measured on
-    published English and Chinese pair sets, is in the documentation of each:
+    negative goes alone unless it was the last. Three rules are off unless asked for; the shares of good texts that they
+    take are of 90,000 texts of published English, Chinese and German sets:
 
-    - `expected_language`: whatlang names the language of the first 4 KiB; a text goes only where that is sure. Not for
-      cross-lingual sources.
+    - `expected_language`: a text goes only where it is sure that it is in another language: by its script, or by
+      trigrams that still say so when the two languages alone are compared. Loses 0.1 % of English and 0.02 % of Chinese
+      texts (mostly names), finds 97 % of German texts among English ones. Not for cross-lingual sources.
     - `max_repeated_phrase_share`: phrases of five words or ten ideographs, in the manner of the duplicate n-grams of
-      Gopher (Rae et al. 2021, table A1); 0.3 is a bound that prose keeps.
+      Gopher (Rae et al. 2021, table A1). 0.4 takes 0.05 % of texts, 0.3 takes 0.14 %; templates and worked sums first.
     - `boilerplate`: phrases are compared in normalised form (case, width and white space do not matter). The built-in
-      list names cookie notices, pages that ask for JavaScript, error pages and filler text.
+      list names cookie notices, pages that ask for JavaScript, error pages and filler text, and takes none.
     """
 
     nfc: bool = field(default=True, metadata={"help": "compose characters to Unicode NFC"})

@@ -6,7 +6,9 @@
 //!    much. A text with fewer letters than the minimum is not judged.
 //! 2. Where ideographs and syllables prevail, the script decides among Chinese, Japanese and Korean. A Chinese text
 //!    may hold many Latin names, and an English one a few Chinese words.
-//! 3. Else whatlang's trigrams name a language. If that is not the expected one, the two are compared once more alone,
+//! 3. Where English is expected, a text full of words that only English has passes at once: whatlang takes some 100 µs
+//!    a text, whatever its length, and most texts are spared that.
+//! 4. Else whatlang's trigrams name a language. If that is not the expected one, the two are compared once more alone,
 //!    and the confidence of that second look has to reach the minimum: most errors of the first look, among all
 //!    languages of the script, do not survive it.
 
@@ -80,6 +82,9 @@ impl LanguageRule {
         if letters.syllables() * SYLLABLE_LETTERS > letters.other {
             return self.syllabic_fault(&letters);
         }
+        if self.expected == Lang::Eng && is_plainly_english(sample) {
+            return None;
+        }
         let found = detect(sample)?;
         if self.accepts(found.lang()) {
             return None;
@@ -117,6 +122,23 @@ impl LanguageRule {
         }
         Some(Found { language: found.eng_name(), confidence: 1.0 })
     }
+}
+
+/// Frequent words of English that are words of no other language.
+const ENGLISH: [&str; 20] = [
+    "the", "and", "that", "with", "what", "which", "does", "did", "this", "from", "you", "how", "when", "where", "why",
+    "who", "are", "were", "has", "their",
+];
+
+/// Whether a sixth of all words, and at least two, are such words. No says nothing.
+fn is_plainly_english(text: &str) -> bool {
+    let (mut words, mut english) = (0, 0);
+    for word in text.split(|character: char| !character.is_alphabetic()).filter(|word| !word.is_empty()) {
+        words += 1;
+        let known = (3..=5).contains(&word.len()) && ENGLISH.iter().any(|one| one.eq_ignore_ascii_case(word));
+        english += usize::from(known);
+    }
+    english >= 2 && english * 6 >= words
 }
 
 /// The first bytes of a text, whole characters.
@@ -312,6 +334,17 @@ mod tests {
             assert_eq!(fault(tag, text), None, "{tag}");
         }
         assert_eq!(fault("hr", TEXTS[0].1), Some("English"));
+    }
+
+    #[test]
+    fn only_english_is_plainly_english() {
+        for (language, text) in TEXTS {
+            assert_eq!(is_plainly_english(text), language == "en", "{text}");
+        }
+        assert!(!is_plainly_english("the"));
+        assert!(!is_plainly_english(
+            "Die Band The Who und die Band Them traten gemeinsam im großen Saal der Stadt auf."
+        ));
     }
 
     #[test]
