@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from bgeprep.config import SourceConfig
+from bgeprep.config import CleanConfig, SourceConfig
 from bgeprep.errors import ConfigError, CorpusError
 
 __all__ = ["ArrowStream", "InputFile", "Source", "find_sources", "natural_key"]
@@ -50,7 +50,7 @@ class InputFile:
 
 @dataclass(frozen=True)
 class Source:
-    """A source's settings, its files in reading order, and its priority (lower survives).
+    """A source's settings, its files in reading order, its priority (lower survives), and the rules that clean it.
 
     The rows of a source with `against` are compared with, and never written.
     """
@@ -60,6 +60,7 @@ class Source:
     priority: int
     skipped: tuple[str, ...] = field(default=())
     against: bool = False
+    clean: CleanConfig = field(default_factory=CleanConfig)
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:

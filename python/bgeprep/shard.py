@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from bgeprep import _native, reshard
-from bgeprep.config import PrepConfig, SourceConfig, from_dict, load_config
+from bgeprep.config import CleanConfig, PrepConfig, SourceConfig, from_dict, load_config
 from bgeprep.errors import ConfigError, CorpusError, ShardError
 from bgeprep.exclude import Benchmark, find_benchmarks
 from bgeprep.inputs import ArrowStream, InputFile, Source
@@ -143,7 +143,7 @@ def shard(
     spool = out / ".work-streams"
     try:
         sources += _spool_streams(streams, spool, len(sources))
-        sources = reshard.unite([_override(source, source_overrides or {}) for source in sources])
+        sources = reshard.unite([_override(source, source_overrides or {}, settings.clean) for source in sources])
         sources = reshard.choose(sources, only_sources, drop_sources)
         settings = reshard.settle_dedup(settings, sources)
         sources += reshard.against(settings.against)
@@ -153,9 +153,10 @@ def shard(
             shutil.rmtree(spool, ignore_errors=True)
 
 
-def _override(source: Source, overrides: Mapping[str, Any]) -> Source:
+def _override(source: Source, overrides: Mapping[str, Any], clean: CleanConfig) -> Source:
     merged = {**dataclasses.asdict(source.config), **overrides}
-    return dataclasses.replace(source, config=from_dict(SourceConfig, merged, "sources."))
+    config = from_dict(SourceConfig, merged, "sources.")
+    return dataclasses.replace(source, config=config, clean=config.rules(clean))
 
 
 def _run(

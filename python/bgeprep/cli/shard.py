@@ -93,7 +93,7 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
             flags = [f"--{key}"] + ([short[key]] if key in short else [])
             default = "" if field.default in ("", None, ()) else f" ({field.default})"
             text = f"{field.metadata['help']}{default}".replace("%", "%%")
-            metavar = _metavar(hints[field.name])
+            metavar = "PATH" if field.name == "paths" else _metavar(hints[field.name])
             if hints[field.name] is bool:
                 group.add_argument(*flags, dest=key, nargs="?", const="true", metavar=metavar, help=text)
             else:
@@ -106,10 +106,10 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _metavar(hint: Any) -> str:  # noqa: ANN401 - a hint is any form of type
-    if typing.get_origin(hint) is tuple:
-        return "PATH"
     hint = _without_none(hint)
     arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        return f"{_metavar(arguments[0])},…"
     return "{" + ",".join(map(str, arguments)) + "}" if arguments else str(getattr(hint, "__name__", hint)).upper()
 
 
@@ -139,6 +139,8 @@ def _plain(text: str | list[str], hint: type, flag: str) -> bool | int | float |
     """A flag's text as the plain value that a config file would hold."""
     if isinstance(text, list):
         return text
+    if typing.get_origin(hint) is tuple:
+        return [item for item in text.split(",") if item]
     try:
         if hint is bool:
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]

@@ -26,6 +26,8 @@ pub struct SourceSpec {
     pub merge_positives: bool,
     /// How its files are read.
     pub read: ReadOptions,
+    /// The rules its texts are cleaned by.
+    pub clean: CleanRules,
     /// Its files in reading order.
     pub inputs: Vec<InputFile>,
     /// Whether it is there to be compared with only: its rows stand before all others and are never written.
@@ -98,8 +100,6 @@ pub struct DedupRules {
 pub struct PrepPlan {
     /// Sources, in the order of the manifest.
     pub sources: Vec<SourceSpec>,
-    /// The cleaning rules.
-    pub clean: CleanRules,
     /// Duplicates.
     pub dedup: DedupRules,
     /// Benchmarks whose texts go.

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bgeprep_core::clean::CleanRules;
+use bgeprep_core::clean::boilerplate::Boilerplate;
+use bgeprep_core::clean::language::LanguageRule;
 use bgeprep_core::clean::text::TextForm;
 use bgeprep_core::config::{
     DedupMode, DedupRules, InputFile, MissingScores, PrepPlan, RunOptions, ScoreRules, SourceSpec,
@@ -36,6 +39,11 @@ struct CleanConfig {
     max_repeated_share: f32,
     max_symbol_share: f32,
     noise_min_chars: usize,
+    expected_language: String,
+    language_min_confidence: f64,
+    language_min_letters: usize,
+    max_repeated_phrase_share: f32,
+    boilerplate: Vec<String>,
 }
 
 /// `bgeprep.config.DedupConfig`.
@@ -90,7 +98,6 @@ struct ShardConfig {
 #[derive(FromPyObject)]
 pub(crate) struct PrepConfig {
     read: ReadConfig,
-    clean: CleanConfig,
     dedup: DedupConfig,
     exclude: ExcludeConfig,
     shard: ShardConfig,
@@ -129,6 +136,7 @@ pub(crate) struct Source {
     files: Vec<PyInputFile>,
     priority: u32,
     against: bool,
+    clean: CleanConfig,
 }
 
 /// `bgeprep.shard.RunOptions`.
@@ -159,25 +167,9 @@ pub(crate) fn plan(
     (benchmarks, scores): (Vec<Benchmark>, Option<Scores>),
     resolved: &str,
 ) -> Result<PrepPlan> {
-    let PrepConfig { read, clean, dedup, exclude, shard } = config;
+    let PrepConfig { read, dedup, exclude, shard } = config;
     Ok(PrepPlan {
         sources: sources.into_iter().map(|source| source_spec(source, &read)).collect::<Result<_>>()?,
-        clean: CleanRules {
-            form: TextForm {
-                nfc: clean.nfc,
-                strip_control: clean.strip_control,
-                collapse_whitespace: clean.collapse_whitespace,
-                keep_newlines: clean.newlines == "keep",
-            },
-            min_query_chars: clean.min_query_chars,
-            max_query_chars: clean.max_query_chars,
-            min_passage_chars: clean.min_passage_chars,
-            max_passage_chars: clean.max_passage_chars,
-            query_equals_positive: clean.query_equals_positive,
-            max_repeated_share: clean.max_repeated_share,
-            max_symbol_share: clean.max_symbol_share,
-            noise_min_chars: clean.noise_min_chars,
-        },
         dedup: DedupRules {
             mode: match dedup.mode.as_str() {
                 "none" => DedupMode::None,
@@ -225,8 +217,44 @@ fn score_rules(scores: Scores) -> Result<ScoreRules> {
     Ok(ScoreRules { path: scores.path, files: scores.files, min_score: scores.min_score, missing })
 }
 
+/// The rules of one source, whose name and language are given.
+fn clean_rules(clean: CleanConfig, name: &str, language: &str) -> Result<CleanRules> {
+    let key = |setting: &str| format!("sources.{name}.clean.{setting}");
+    let expected = match clean.expected_language.as_str() {
+        "source" if language.is_empty() => {
+            let message = "expected a language tag, because clean.expected_language = \"source\"; \
+                           hint: say which, or set clean = { expected_language = \"\" } for this source";
+            return Err(Error::config(format!("sources.{name}.language"), message));
+        }
+        "source" => language,
+        tag => tag,
+    };
+    let (confidence, letters) = (clean.language_min_confidence, clean.language_min_letters);
+    let rule = |tag| LanguageRule::new(tag, confidence, letters, &key("expected_language"));
+    Ok(CleanRules {
+        form: TextForm {
+            nfc: clean.nfc,
+            strip_control: clean.strip_control,
+            collapse_whitespace: clean.collapse_whitespace,
+            keep_newlines: clean.newlines == "keep",
+        },
+        min_query_chars: clean.min_query_chars,
+        max_query_chars: clean.max_query_chars,
+        min_passage_chars: clean.min_passage_chars,
+        max_passage_chars: clean.max_passage_chars,
+        query_equals_positive: clean.query_equals_positive,
+        max_repeated_share: clean.max_repeated_share,
+        max_symbol_share: clean.max_symbol_share,
+        noise_min_chars: clean.noise_min_chars,
+        language: (!expected.is_empty()).then(|| rule(expected)).transpose()?,
+        max_repeated_phrase_share: clean.max_repeated_phrase_share,
+        boilerplate: Boilerplate::new(&clean.boilerplate, &key("boilerplate"))?.map(Arc::new),
+    })
+}
+
 fn source_spec(source: Source, read: &ReadConfig) -> Result<SourceSpec> {
-    let Source { config, files, priority, against } = source;
+    let Source { config, files, priority, against, clean } = source;
+    let clean = clean_rules(clean, &config.name, &config.language)?;
     let key = |name: &str| format!("sources.{}.{name}", config.name);
     let format = Format::from_name(&config.format)
         .ok_or_else(|| Error::config(key("format"), format!("unknown format {}", config.format)))?;
@@ -289,6 +317,7 @@ fn source_spec(source: Source, read: &ReadConfig) -> Result<SourceSpec> {
             max_line_bytes: read.max_line_bytes,
             chunk_bytes: CHUNK_BYTES,
         },
+        clean,
         inputs: files
             .into_iter()
             .map(|file| InputFile { path: file.path, origin: file.origin, bytes: file.bytes, set: file.set })

@@ -160,7 +160,7 @@ fn load_benchmarks(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -
         return Ok(None);
     }
     progress.enter("exclude");
-    let how = Comparison { form: plan.clean.form, threshold: plan.dedup.near_threshold };
+    let how = Comparison { form: plan.sources[0].clean.form, threshold: plan.dedup.near_threshold };
     Benchmarks::load(&plan.exclude, how, options.memory / 4, progress).map(Some)
 }
 

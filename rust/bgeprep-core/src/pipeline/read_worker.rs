@@ -24,7 +24,8 @@ pub(super) struct Worker<'a> {
     pub(super) layout: &'a BucketLayout,
     filter: Option<&'a ScoreFilter>,
     outputs: &'a Outputs,
-    cleaner: Cleaner,
+    /// By source.
+    cleaners: Vec<Cleaner>,
     exclusion: Option<Exclusion<'a>>,
     near: Option<Sketching>,
     pair: CleanPair,
@@ -45,7 +46,7 @@ impl<'a> Worker<'a> {
             layout,
             filter: filters.scores.as_ref(),
             outputs,
-            cleaner: Cleaner::new(plan.clean),
+            cleaners: plan.sources.iter().map(|source| Cleaner::new(source.clean.clone())).collect(),
             exclusion: filters.benchmarks.as_ref().map(Exclusion::new),
             near: (plan.dedup.mode == DedupMode::Near).then(|| Sketching::new(plan, layout)),
             pair: CleanPair::default(),
@@ -112,7 +113,7 @@ impl<'a> Worker<'a> {
         let slot = self.layout.slot(entry.source, task);
         let tally = self.report.tallies.entry(slot).or_default();
         tally.rows_read += 1;
-        let mut stays = self.cleaner.clean(raw, &mut self.pair, &mut self.removed);
+        let mut stays = self.cleaners[entry.source].clean(raw, &mut self.pair, &mut self.removed);
         if let (true, Some(filter)) = (stays, self.filter) {
             let counts = self.report.scores.get_or_insert_default();
             stays = filter.apply(id, &mut self.pair, &mut self.removed, counts);
@@ -160,7 +161,7 @@ impl<'a> Worker<'a> {
     /// A row that others are compared with: it leaves what comparing takes, and is neither counted nor written.
     fn compared(&mut self, entry: &FileEntry, id: RowId, raw: &RawPair<'_>) -> Result<()> {
         let source = &self.plan.sources[entry.source];
-        let stays = self.cleaner.clean(raw, &mut self.pair, &mut self.removed);
+        let stays = self.cleaners[entry.source].clean(raw, &mut self.pair, &mut self.removed);
         // Its set has said why a text went.
         self.removed.clear();
         if !stays {

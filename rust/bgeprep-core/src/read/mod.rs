@@ -25,6 +25,7 @@ mod csv;
 mod detect;
 mod element;
 mod field;
+mod ipc_guard;
 mod json;
 mod lines;
 mod parquet;
@@ -40,6 +41,8 @@ mod testing;
 mod tests;
 #[cfg(test)]
 mod tests_cutting;
+#[cfg(test)]
+mod tests_damaged;
 mod text_lines;
 mod unmapped;
 
