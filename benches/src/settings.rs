@@ -49,7 +49,7 @@ pub fn plan(path: &Path, bytes: u64) -> PrepPlan {
             priority: 0,
             merge_positives: false,
             read: read_options(),
-            inputs: vec![InputFile { path: path.to_owned(), origin: "pairs.jsonl".to_owned(), bytes }],
+            inputs: vec![InputFile { location: path.into(), origin: "pairs.jsonl".to_owned(), bytes }],
         }],
         clean: clean_rules(),
         dedup: DedupMode::Exact,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from bgeprep._native import __version__, build_profile
 from bgeprep.config import CleanConfig, DedupConfig, PrepConfig, ReadConfig, ShardConfig, SourceConfig, load_config
-from bgeprep.errors import BgeprepError, ConfigError, CorpusError, ShardError, TokenizerError
+from bgeprep.errors import BgeprepError, ConfigError, CorpusError, ShardError, StoreError, TokenizerError
 from bgeprep.shard import ShardResult, shard
 from bgeprep.shardset import ShardSet, inspect, verify
 
@@ -37,6 +37,7 @@ __all__ = [
     "ShardResult",
     "ShardSet",
     "SourceConfig",
+    "StoreError",
     "TokenizerError",
     "__version__",
     "inspect",

@@ -32,6 +32,7 @@ examples:
   bgeprep shard --in pairs/ --out shards/          every file below pairs/, formats detected
   bgeprep shard --in 'nq/*.jsonl.gz' --out shards/ --task retrieval --language en
   bgeprep shard --config mix.toml --out shards/    sources, columns, tasks and weights from a file
+  bgeprep shard --in s3://data/pairs --out s3://data/shards    AWS_ variables hold endpoint and credentials
   bgeprep inspect shards/                          what is in there, and what was dropped and why
   bgeprep show shards/ -n 5                        look at rows
   bgeprep verify shards/                           is every byte as it was written?
@@ -84,12 +85,14 @@ def _add_shard(verbs: argparse._SubParsersAction[_Parser]) -> None:
         epilog="Formats: JSONL in the FlagEmbedding and sentence-transformers shapes, one big JSON array, CSV, TSV, "
         "Parquet, Arrow; plain or gzip, zstd, bzip2. First-level folders and files of --in become the sources.",
     )
-    one.add_argument("--in", dest="inputs", nargs="+", default=[], metavar="PATH", help="files, folders or globs")
-    one.add_argument("--out", required=True, help="folder of the shard set")
+    one.add_argument(
+        "--in", dest="inputs", nargs="+", default=[], metavar="PATH", help="files, folders or globs; s3:// URLs too"
+    )
+    one.add_argument("--out", required=True, help="folder of the shard set, or an s3:// URL")
     one.add_argument("--config", help="TOML file: rules, and sources with their columns, task, language, weight")
     one.add_argument("--threads", type=int, help="worker threads (all cores)")
     one.add_argument("--memory", default="256MiB", help="memory the run may hold, as 2GiB (256MiB)")
-    one.add_argument("--tmp", help="folder for work files (<out>/.work)")
+    one.add_argument("--tmp", help="folder for work files (<out>/.work, for a URL in the cache folder)")
     one.add_argument("--overwrite", action="store_true", help="replace a shard set made from other input or config")
     one.add_argument("--quiet", action="store_true", help="no progress, no summary")
     one.add_argument("--json", action="store_true", help="the summary as one JSON object")
@@ -197,7 +200,10 @@ def _run_shard(args: argparse.Namespace) -> int:
     for note in _notes(result):
         print(note, file=sys.stderr)
     print(_summary(summary))
-    print(f"\nnext: bgeprep show {args.out} -n 3, then torchrun python/train.py --data {args.out}")
+    if isinstance(result.path, str):
+        print("\nnext: copy the set to the machine that trains: a loader maps its parts into memory")
+    else:
+        print(f"\nnext: bgeprep show {args.out} -n 3, then torchrun python/train.py --data {args.out}")
     return 0
 
 

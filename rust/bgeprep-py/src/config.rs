@@ -8,6 +8,7 @@ use bgeprep_core::clean::text::TextForm;
 use bgeprep_core::config::{DedupMode, InputFile, PrepPlan, RunOptions, SourceSpec};
 use bgeprep_core::pair::Task;
 use bgeprep_core::read::{CHUNK_BYTES, ColumnMapping, Format, LabelMeaning, ReadOptions};
+use bgeprep_core::store::Stores;
 use bgeprep_core::{Error, Result};
 use pyo3::prelude::*;
 
@@ -80,6 +81,7 @@ struct PyInputFile {
     path: PathBuf,
     origin: String,
     bytes: u64,
+    etag: String,
 }
 
 /// `bgeprep.inputs.Source`.
@@ -112,10 +114,10 @@ impl TryFrom<PyRunOptions> for RunOptions {
 }
 
 /// The plan that a config, its sources and the resolved config as JSON make.
-pub(crate) fn plan(config: PrepConfig, sources: Vec<Source>, resolved: &str) -> Result<PrepPlan> {
+pub(crate) fn plan(config: PrepConfig, sources: Vec<Source>, resolved: &str, stores: &Stores) -> Result<PrepPlan> {
     let PrepConfig { read, clean, dedup, shard } = config;
     Ok(PrepPlan {
-        sources: sources.into_iter().map(|source| source_spec(source, &read)).collect::<Result<_>>()?,
+        sources: sources.into_iter().map(|source| source_spec(source, &read, stores)).collect::<Result<_>>()?,
         clean: CleanRules {
             form: TextForm {
                 nfc: clean.nfc,
@@ -144,7 +146,7 @@ pub(crate) fn plan(config: PrepConfig, sources: Vec<Source>, resolved: &str) -> 
     })
 }
 
-fn source_spec(source: Source, read: &ReadConfig) -> Result<SourceSpec> {
+fn source_spec(source: Source, read: &ReadConfig, stores: &Stores) -> Result<SourceSpec> {
     let Source { config, files, priority } = source;
     let key = |name: &str| format!("sources.{}.{name}", config.name);
     let format = Format::from_name(&config.format)
@@ -210,7 +212,10 @@ fn source_spec(source: Source, read: &ReadConfig) -> Result<SourceSpec> {
         },
         inputs: files
             .into_iter()
-            .map(|file| InputFile { path: file.path, origin: file.origin, bytes: file.bytes })
-            .collect(),
+            .map(|file| {
+                let location = stores.locate(&file.path, file.bytes, &file.etag)?;
+                Ok(InputFile { location, origin: file.origin, bytes: file.bytes })
+            })
+            .collect::<Result<_>>()?,
     })
 }

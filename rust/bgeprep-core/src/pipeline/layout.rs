@@ -1,11 +1,10 @@
 //! Where the rows of a run go: source and task slots, buckets, partitions. Decided by the input
 //! listing alone.
 
-use std::path::PathBuf;
-
 use crate::config::PrepPlan;
 use crate::pair::Task;
 use crate::shuffle::{bucket_count, bucket_of, file_seed};
+use crate::store::Location;
 
 /// Tasks a source's rows may have: each is a slot, and becomes a sub-source if it is used beside
 /// another.
@@ -21,7 +20,7 @@ const PARTITION_BYTES: u64 = 64 << 20;
 #[derive(Debug, Clone)]
 pub struct FileEntry {
     /// Where it is.
-    pub path: PathBuf,
+    pub location: Location,
     /// What the shard set calls it.
     pub origin: String,
     /// Index of its source.
@@ -55,7 +54,7 @@ impl BucketLayout {
             for input in &source.inputs {
                 bytes += input.bytes * if is_dense(&input.origin) { EXPANSION } else { 1 };
                 files.push(FileEntry {
-                    path: input.path.clone(),
+                    location: input.location.clone(),
                     origin: input.origin.clone(),
                     source: index,
                     seed: file_seed(plan.seed, &source.name, &input.origin),

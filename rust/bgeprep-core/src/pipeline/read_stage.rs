@@ -104,7 +104,7 @@ fn check_bad(plan: &PrepPlan, layout: &BucketLayout, report: &ReadReport, from: 
         return Ok(());
     }
     Err(Error::corpus(
-        &layout.files[*file as usize].path,
+        layout.files[*file as usize].location.path(),
         Some(*line),
         format!(
             "{bad} of {rows} rows are unreadable, more than max_bad = {} allows; this is the first, {}: {detail}; \
@@ -146,7 +146,7 @@ impl FileQueue<'_> {
             let index = state.next;
             state.next += 1;
             let entry = &self.files[index];
-            let reader = read::open(&entry.path, &self.plan.sources[entry.source].read)?;
+            let reader = read::open(&entry.location, &self.plan.sources[entry.source].read)?;
             let file = Arc::new(OpenFile { index, reader: Mutex::new(reader) });
             state.open.push(Arc::clone(&file));
             return Ok(Some(file));

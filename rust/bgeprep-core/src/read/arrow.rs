@@ -13,6 +13,7 @@ use super::chunk::{Chunk, Data};
 use super::container::Input;
 use super::roles::Layout;
 use super::{ChunkReader, Format, ReadOptions, detect, table, tabular};
+use crate::store::Location;
 use crate::{Error, Result};
 
 /// How the progress bar learns where the reader is.
@@ -57,8 +58,9 @@ impl BatchReader {
         Ok(Self { batches, layout, format, position, chunk_bytes, rest: None, row: 1, done: 0 })
     }
 
-    fn broken(&self, error: &ArrowError) -> Error {
+    fn broken(&self, error: ArrowError) -> Error {
         match error {
+            ArrowError::IoError(_, source) if is_ours(&source) => Error::io(&self.layout.path, "read")(source),
             ArrowError::ExternalError(source) if source.is::<Error>() => {
                 Error::corpus(&self.layout.path, Some(self.row), source.to_string())
             }
@@ -74,7 +76,7 @@ impl ChunkReader for BatchReader {
     fn next_chunk(&mut self) -> Result<Option<Chunk>> {
         while self.rest.is_none() {
             let Some(batch) = self.batches.next() else { return Ok(None) };
-            let batch = batch.map_err(|error| self.broken(&error))?;
+            let batch = batch.map_err(|error| self.broken(error))?;
             self.done += 1;
             let rows = batch.num_rows();
             if rows > 0 {
@@ -112,10 +114,11 @@ impl ChunkReader for BatchReader {
 }
 
 /// An IPC file (the form with a footer).
-pub(super) fn open_file(path: &Path, layout: Layout, chunk_bytes: usize) -> Result<Box<dyn ChunkReader>> {
-    let file = fs_err::File::open(path).map_err(Error::io(path, "open"))?;
+pub(super) fn open_file(from: &Location, layout: Layout, chunk_bytes: usize) -> Result<Box<dyn ChunkReader>> {
+    let path = &from.path();
+    let file = from.file()?;
     let bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
-    let reader = FileReader::try_new(BufReader::new(file), None).map_err(|error| unreadable(path, &error))?;
+    let reader = FileReader::try_new(BufReader::new(file), None).map_err(|error| unreadable(path, error))?;
     let position = Position::Batches { batches: reader.num_batches() as u64, bytes };
     Ok(Box::new(BatchReader::new(Box::new(reader), layout, Format::Arrow, position, chunk_bytes)?))
 }
@@ -124,7 +127,7 @@ pub(super) fn open_file(path: &Path, layout: Layout, chunk_bytes: usize) -> Resu
 pub(super) fn open_ipc_stream(input: Input, layout: Layout, chunk_bytes: usize) -> Result<Box<dyn ChunkReader>> {
     let position = Position::Counted(input.consumed_counter());
     let path = layout.path.clone();
-    let reader = StreamReader::try_new(BufReader::new(input), None).map_err(|error| unreadable(&path, &error))?;
+    let reader = StreamReader::try_new(BufReader::new(input), None).map_err(|error| unreadable(&path, error))?;
     Ok(Box::new(BatchReader::new(Box::new(reader), layout, Format::Arrow, position, chunk_bytes)?))
 }
 
@@ -139,6 +142,15 @@ pub(super) fn from_batches(
     Ok(Box::new(reader))
 }
 
-fn unreadable(path: &Path, error: &ArrowError) -> Error {
+fn unreadable(path: &Path, error: ArrowError) -> Error {
+    let error = match error {
+        ArrowError::IoError(_, source) if is_ours(&source) => return Error::io(path, "read")(source),
+        error => error,
+    };
     Error::corpus(path, None, format!("not a readable Arrow file: {error}; hint: it may be cut short"))
+}
+
+/// Whether a stream from a store broke: that is no fault of the data.
+fn is_ours(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Error>())
 }
