@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bgeprep_core::clean::CleanRules;
 use bgeprep_core::clean::text::TextForm;
-use bgeprep_core::config::{DedupMode, InputFile, PrepPlan, RunOptions, SourceSpec};
+use bgeprep_core::config::{DedupMode, DedupRules, InputFile, PrepPlan, RunOptions, SourceSpec};
 use bgeprep_core::pair::Task;
 use bgeprep_core::read::{CHUNK_BYTES, ColumnMapping, Format, ReadOptions};
 
@@ -52,7 +52,7 @@ pub fn plan(path: &Path, bytes: u64) -> PrepPlan {
             inputs: vec![InputFile { location: path.into(), origin: "pairs.jsonl".to_owned(), bytes }],
         }],
         clean: clean_rules(),
-        dedup: DedupMode::Exact,
+        dedup: DedupRules { mode: DedupMode::Exact, near_threshold: 0.8, permutations: 128, max_cluster: 32 },
         max_bad: 0.05,
         seed: 42,
         part_bytes: 64 << 20,

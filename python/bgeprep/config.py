@@ -80,7 +80,16 @@ class CleanConfig:
 class DedupConfig:
     """How duplicates are treated."""
 
-    mode: Literal["none", "exact"] = field(default="exact", metadata={"help": "none, or exact (query, positive) pairs"})
+    mode: Literal["none", "exact", "near"] = field(
+        default="near", metadata={"help": "none; exact: equal (query, positive) pairs; near: nearly equal ones too"}
+    )
+    near_threshold: float = field(
+        default=0.8, metadata={"help": "Jaccard similarity of shingles from which two texts are near duplicates"}
+    )
+    permutations: int = field(default=128, metadata={"help": "MinHash permutations; bands follow from the threshold"})
+    max_cluster: int = field(
+        default=32, metadata={"help": "most texts of a cluster that are all compared with each other"}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +146,9 @@ class PrepConfig:
             ("clean.max_repeated_share", self.clean.max_repeated_share, 0.0, 100.0),
             ("clean.max_symbol_share", self.clean.max_symbol_share, 0.0, 100.0),
             ("clean.noise_min_chars", self.clean.noise_min_chars, 0, 1 << 31),
+            ("dedup.near_threshold", self.dedup.near_threshold, 0.3, 1.0),
+            ("dedup.permutations", self.dedup.permutations, 16, 1024),
+            ("dedup.max_cluster", self.dedup.max_cluster, 2, 1024),
             ("shard.seed", self.shard.seed, 0, (1 << 64) - 1),
             ("shard.part_bytes", self.shard.part_bytes, 1 << 10, 1 << 40),
         ]

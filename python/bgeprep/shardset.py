@@ -40,7 +40,8 @@ class ShardSet:
     """The rows of a shard set, memory-mapped; any row is reached in constant time.
 
     A row is a dict with the columns of a part: `query` (str), `pos` and `neg` (lists of str), `pos_scores` and
-    `neg_scores` (empty, or one float or None a text), `query_key`, `pos_keys`, `neg_keys`, `also_pos_keys` (64-bit
+    `neg_scores` (empty, or one float or None a text), `query_key`, `pos_keys`, `neg_keys`, `also_pos_keys`,
+    `query_exact_key`, `pos_exact_keys`, `neg_exact_keys` (64-bit
     keys as int), `id`, `prompt`, `source`, `origin_file` (str), `origin_line` (int, from 1). A row's place counts
     through the sources and their parts in manifest order.
 

@@ -41,13 +41,28 @@ pub struct InputFile {
     pub bytes: u64,
 }
 
-/// How exact duplicates are treated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far duplicates are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DedupMode {
     /// Nothing is dropped; known positives of a query are still collected.
     None,
     /// Equal (query, positive) pairs, and negatives that are positives, go.
     Exact,
+    /// Near duplicates go too, and near texts share a batching key.
+    Near,
+}
+
+/// How duplicates are treated.
+#[derive(Debug, Clone, Copy)]
+pub struct DedupRules {
+    /// How far they are looked for.
+    pub mode: DedupMode,
+    /// Jaccard similarity from which two texts are near.
+    pub near_threshold: f64,
+    /// Permutations of a MinHash signature.
+    pub permutations: usize,
+    /// Most texts of a cluster that are all compared with each other.
+    pub max_cluster: usize,
 }
 
 /// Everything that decides the bytes of a shard set.
@@ -58,7 +73,7 @@ pub struct PrepPlan {
     /// The cleaning rules.
     pub clean: CleanRules,
     /// Duplicates.
-    pub dedup: DedupMode,
+    pub dedup: DedupRules,
     /// Largest share of rows read that may be unreadable.
     pub max_bad: f64,
     /// Keys the shuffle.

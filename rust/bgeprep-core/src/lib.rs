@@ -22,6 +22,7 @@ pub mod read;
 pub mod clean;
 
 pub mod dedup;
+pub mod near;
 
 pub mod shuffle;
 

@@ -46,11 +46,27 @@ pub enum Reason {
     RepeatedNegative,
     /// A labelled negative whose query has no row with a positive to receive it.
     NoRowForNegative,
+    /// Not in the language that the source is said to be in.
+    WrongLanguage,
+    /// Repeated words or phrases make up most of the text.
+    RepeatedPhrases,
+    /// Mostly boilerplate: cookie notices, error pages, filler.
+    Boilerplate,
+    /// The scorer says that query and positive do not belong together.
+    LowScore,
+    /// The scorer has not seen this pair.
+    NoScore,
+    /// Equal or near to a text of an excluded benchmark.
+    InBenchmark,
+    /// Query and positive are near duplicates of those of a row that stays.
+    NearDuplicate,
+    /// A negative that nearly equals a positive of the same query.
+    NegativeNearPositive,
 }
 
 impl Reason {
-    /// All reasons, in flow order.
-    pub const ALL: [Self; 19] = [
+    /// All reasons, each at the place of its own number.
+    pub const ALL: [Self; 27] = [
         Self::NotText,
         Self::InvalidUtf8,
         Self::LongLine,
@@ -70,6 +86,14 @@ impl Reason {
         Self::NegativeIsPositive,
         Self::RepeatedNegative,
         Self::NoRowForNegative,
+        Self::WrongLanguage,
+        Self::RepeatedPhrases,
+        Self::Boilerplate,
+        Self::LowScore,
+        Self::NoScore,
+        Self::InBenchmark,
+        Self::NearDuplicate,
+        Self::NegativeNearPositive,
     ];
 
     /// The name used in manifests, reports and reject files.
@@ -94,6 +118,14 @@ impl Reason {
             Self::NegativeIsPositive => "negative_is_positive",
             Self::RepeatedNegative => "repeated_negative",
             Self::NoRowForNegative => "no_row_for_negative",
+            Self::WrongLanguage => "wrong_language",
+            Self::RepeatedPhrases => "repeated_phrases",
+            Self::Boilerplate => "boilerplate",
+            Self::LowScore => "low_score",
+            Self::NoScore => "no_score",
+            Self::InBenchmark => "in_benchmark",
+            Self::NearDuplicate => "near_duplicate",
+            Self::NegativeNearPositive => "negative_near_positive",
         }
     }
 
@@ -125,6 +157,37 @@ impl RejectPart {
             Self::Positive => "positive",
             Self::Negative => "negative",
         }
+    }
+}
+
+/// How alike a dropped text and its twin are; sorts as the number does, "not taken" last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Similarity(u32);
+
+impl Similarity {
+    /// No similarity was taken.
+    pub const NONE: Self = Self(u32::MAX);
+    /// Equal texts.
+    pub const EQUAL: Self = Self(1f32.to_bits());
+
+    /// A Jaccard similarity, 0 to 1.
+    pub fn of(jaccard: f32) -> Self {
+        Self(jaccard.to_bits())
+    }
+
+    /// The number as it is written to work files.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The way back.
+    pub fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// The number, NaN if none was taken.
+    pub fn value(self) -> f32 {
+        f32::from_bits(self.0)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bgeprep_core::clean::CleanRules;
 use bgeprep_core::clean::text::TextForm;
-use bgeprep_core::config::{DedupMode, InputFile, PrepPlan, RunOptions, SourceSpec};
+use bgeprep_core::config::{DedupMode, DedupRules, InputFile, PrepPlan, RunOptions, SourceSpec};
 use bgeprep_core::pair::Task;
 use bgeprep_core::read::{CHUNK_BYTES, ColumnMapping, Format, LabelMeaning, ReadOptions};
 use bgeprep_core::store::Stores;
@@ -40,6 +40,9 @@ struct CleanConfig {
 #[derive(FromPyObject)]
 struct DedupConfig {
     mode: String,
+    near_threshold: f64,
+    permutations: usize,
+    max_cluster: usize,
 }
 
 /// `bgeprep.config.ShardConfig`.
@@ -134,10 +137,18 @@ pub(crate) fn plan(config: PrepConfig, sources: Vec<Source>, resolved: &str, sto
             max_symbol_share: clean.max_symbol_share,
             noise_min_chars: clean.noise_min_chars,
         },
-        dedup: match dedup.mode.as_str() {
-            "none" => DedupMode::None,
-            "exact" => DedupMode::Exact,
-            other => return Err(Error::config("dedup.mode", format!("expected none or exact, found {other}"))),
+        dedup: DedupRules {
+            mode: match dedup.mode.as_str() {
+                "none" => DedupMode::None,
+                "exact" => DedupMode::Exact,
+                "near" => DedupMode::Near,
+                other => {
+                    return Err(Error::config("dedup.mode", format!("expected none, exact or near, found {other}")));
+                }
+            },
+            near_threshold: dedup.near_threshold,
+            permutations: dedup.permutations,
+            max_cluster: dedup.max_cluster,
         },
         max_bad: read.max_bad,
         seed: shard.seed,

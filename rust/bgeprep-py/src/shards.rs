@@ -90,6 +90,9 @@ fn to_dict<'py>(py: Python<'py>, row: &Row<'_>, set: &ShardSet) -> PyResult<Boun
     dict.set_item("pos_keys", row.pos_keys())?;
     dict.set_item("neg_keys", row.neg_keys())?;
     dict.set_item("also_pos_keys", row.also_pos_keys())?;
+    dict.set_item("query_exact_key", row.query_exact_key())?;
+    dict.set_item("pos_exact_keys", row.pos_exact_keys())?;
+    dict.set_item("neg_exact_keys", row.neg_exact_keys())?;
     dict.set_item("id", row.id())?;
     dict.set_item("prompt", row.prompt())?;
     dict.set_item("source", set.manifest().sources.get(row.source()).map(|source| source.name.as_str()))?;

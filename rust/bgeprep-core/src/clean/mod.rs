@@ -37,6 +37,8 @@ pub struct CleanRules {
 pub struct CleanText {
     /// The stored form.
     pub text: String,
+    /// The normalised form that `identity` hashes.
+    pub normal: String,
     /// What it is compared by.
     pub identity: Identity,
     /// Teacher score or grade, NaN for none.
@@ -77,22 +79,21 @@ pub struct Removed {
     pub detail: String,
 }
 
-/// Applies the rules; owns scratch space, one for each thread.
+/// Applies the rules; one for each thread.
 #[derive(Debug)]
 pub struct Cleaner {
     rules: CleanRules,
-    scratch: String,
 }
 
 impl Cleaner {
     /// A cleaner with these rules.
     pub fn new(rules: CleanRules) -> Self {
-        Self { rules, scratch: String::new() }
+        Self { rules }
     }
 
     /// Cleans `raw` into `pair`. True if the row stays; what went is appended to `removed`, the
     /// row itself last.
-    pub fn clean(&mut self, raw: &RawPair<'_>, pair: &mut CleanPair, removed: &mut Vec<Removed>) -> bool {
+    pub fn clean(&self, raw: &RawPair<'_>, pair: &mut CleanPair, removed: &mut Vec<Removed>) -> bool {
         let rules = self.rules;
         pair.id.clear();
         pair.id.push_str(&raw.id);
@@ -131,7 +132,7 @@ impl Cleaner {
     }
 
     fn list(
-        &mut self,
+        &self,
         part: RejectPart,
         (raw, scores): (&[Cow<'_, str>], &[f32]),
         forbidden: Option<u128>,
@@ -160,7 +161,7 @@ impl Cleaner {
 
     /// Cleans one text; the fault it has, if any.
     fn text(
-        &mut self,
+        &self,
         raw: &str,
         (fewest, most): (usize, usize),
         score: f32,
@@ -193,7 +194,7 @@ impl Cleaner {
         }
         let collapsed = rules.form.collapse_whitespace && !rules.form.keep_newlines;
         let identity = if collapsed { Identity::of_collapsed } else { Identity::of };
-        out.identity = identity(&out.text, &mut self.scratch);
+        out.identity = identity(&out.text, &mut out.normal);
         None
     }
 }

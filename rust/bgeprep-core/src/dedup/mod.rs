@@ -10,5 +10,7 @@ pub mod decision;
 pub mod exact;
 pub mod key;
 
+mod near;
+
 pub use decision::{Action, Decision};
 pub use key::{KeyRecord, Kind};

@@ -8,13 +8,14 @@ use fs_err as fs;
 use super::SlotNames;
 use super::layout::{BucketLayout, TASKS};
 use super::read_stage::ReadReport;
-use super::rejects::{Merged, Reject, merge};
+use super::rejects::{Merged, Reject, Twin, merge};
 use super::shard_stage::SlotResult;
 use super::work::write_whole;
 use crate::config::{PrepPlan, RunOptions};
 use crate::pair::Task;
 use crate::report::RejectPart;
 use crate::shard::rejects::{RejectRow, write_rejects};
+use crate::shard::reports::NearReport;
 use crate::shard::{Lengths, Manifest, PartInfo, Removed, SourceEntry};
 use crate::{Error, Result};
 
@@ -29,11 +30,17 @@ pub(super) struct Commit<'a> {
 }
 
 impl Commit<'_> {
-    pub(super) fn run(&self, mut results: BTreeMap<u32, SlotResult>, runs: &[PathBuf]) -> Result<Manifest> {
+    pub(super) fn run(
+        &self,
+        mut results: BTreeMap<u32, SlotResult>,
+        near: Option<NearReport>,
+        runs: &[PathBuf],
+    ) -> Result<Manifest> {
         let rejects = self.write_rejects(runs)?;
         let sources =
             self.names.slots().map(|(slot, name)| self.entry(slot, name, results.remove(&slot).unwrap_or_default()));
         let mut manifest = Manifest::new(self.plan.config.clone(), self.plan.seed, sources.collect(), rejects);
+        manifest.near = near;
         manifest.hash = manifest.write(self.set)?;
         self.move_into_place(&manifest)?;
         Ok(manifest)
@@ -87,7 +94,14 @@ impl Commit<'_> {
     }
 
     fn reject_row(&self, source: &str, reject: Reject) -> RejectRow {
-        let twin = reject.twin.map(|twin| (&self.layout.files[twin.file as usize], twin.line));
+        let (twin_source, twin_file, twin_line, twin_id) = match reject.twin {
+            Twin::None => Default::default(),
+            Twin::Row(row) => {
+                let file = &self.layout.files[row.file as usize];
+                (self.plan.sources[file.source].name.clone(), file.origin.clone(), row.line, String::new())
+            }
+            Twin::Text { source, file, line, id } => (source, file, line, id),
+        };
         RejectRow {
             source: source.to_owned(),
             origin_file: self.layout.files[reject.row.file as usize].origin.clone(),
@@ -96,11 +110,11 @@ impl Commit<'_> {
             item: u64::from(reject.item),
             reason: reject.reason,
             detail: reject.detail,
-            twin_source: twin.map(|(file, _)| self.plan.sources[file.source].name.clone()).unwrap_or_default(),
-            twin_file: twin.map(|(file, _)| file.origin.clone()).unwrap_or_default(),
-            twin_line: twin.map_or(0, |(_, line)| line),
-            twin_id: String::new(),
-            similarity: if twin.is_some() { 1.0 } else { f32::NAN },
+            twin_source,
+            twin_file,
+            twin_line,
+            twin_id,
+            similarity: reject.similarity.value(),
             query: reject.query,
             text: reject.text,
         }

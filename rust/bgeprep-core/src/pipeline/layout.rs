@@ -38,6 +38,8 @@ pub struct BucketLayout {
     pub files: Vec<FileEntry>,
     /// Number of buckets over all sources and slots.
     pub buckets: usize,
+    /// Bytes of text that the input is taken to hold.
+    pub text_bytes: u64,
     /// Number of key partitions.
     pub partitions: usize,
     /// For each source: first bucket and buckets a slot.
@@ -67,7 +69,7 @@ impl BucketLayout {
             total += bytes;
         }
         let partitions = total.div_ceil(PARTITION_BYTES).clamp(1, 4096) as usize;
-        Self { files, buckets: first as usize, partitions, sources }
+        Self { files, buckets: first as usize, text_bytes: total, partitions, sources }
     }
 
     /// The slot of a source and task.
@@ -79,6 +81,13 @@ impl BucketLayout {
     pub fn bucket(&self, source: usize, task: Task, order: u64) -> u32 {
         let (first, count) = self.sources[source];
         first + task as u32 * count + bucket_of(order, count)
+    }
+
+    /// The task of a bucket's rows.
+    pub fn task(&self, bucket: usize) -> Task {
+        let source = self.sources.partition_point(|&(first, _)| first as usize <= bucket) - 1;
+        let (first, count) = self.sources[source];
+        Task::ALL[(bucket - first as usize) / count as usize]
     }
 
     /// The buckets of a slot, in shuffled order.

@@ -10,12 +10,33 @@ use std::sync::Mutex;
 
 use fs_err as fs;
 
-use crate::report::{Reason, RejectPart};
+use crate::report::{Reason, RejectPart, Similarity};
 use crate::shuffle::RowId;
 use crate::{Error, Result};
 
 /// Most runs that are open at once.
 const FAN_IN: usize = 100;
+
+/// What stands for a dropped text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Twin {
+    /// Nothing does.
+    #[default]
+    None,
+    /// A row of this run.
+    Row(RowId),
+    /// A text outside of it: of a benchmark, or of a set that exists already.
+    Text {
+        /// Name of the benchmark or source.
+        source: String,
+        /// File in it.
+        file: String,
+        /// Line in the file, 0 if it has none.
+        line: u64,
+        /// Id of the text, empty if it has none.
+        id: String,
+    },
+}
 
 /// One dropped row, positive or negative. The order of the fields is the order of the reject file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,8 +53,10 @@ pub struct Reject {
     pub reason: Reason,
     /// Expected and found.
     pub detail: String,
-    /// The row that stays instead.
-    pub twin: Option<RowId>,
+    /// What stays instead.
+    pub twin: Twin,
+    /// How alike they are.
+    pub similarity: Similarity,
     /// The query's beginning.
     pub query: String,
     /// The beginning of the text in question.
@@ -58,11 +81,22 @@ struct Pending {
 impl RejectSink {
     /// A sink whose runs lie in `folder`, which is emptied; holds about `memory` bytes.
     pub fn create(folder: &Path, memory: u64) -> Result<Self> {
-        if folder.exists() {
-            fs::remove_dir_all(folder).map_err(Error::io(folder, "remove"))?;
-        }
+        Self::reopen(folder, memory, 0)
+    }
+
+    /// A sink that goes on behind its first `runs` runs; those that a killed run wrote later go.
+    pub fn reopen(folder: &Path, memory: u64, runs: usize) -> Result<Self> {
         fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
-        Ok(Self { folder: folder.to_owned(), memory: memory as usize, state: Mutex::default() })
+        for entry in fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
+            let path = entry.map_err(Error::io(folder, "read"))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let number = name.strip_prefix("run-").and_then(|number| number.parse().ok());
+            if number.is_none_or(|run: usize| run >= runs) {
+                fs::remove_file(&path).map_err(Error::io(&path, "remove"))?;
+            }
+        }
+        let state = Mutex::new(Pending { runs, ..Pending::default() });
+        Ok(Self { folder: folder.to_owned(), memory: memory as usize, state })
     }
 
     /// Takes one thread's rejects and leaves the list empty.
@@ -76,14 +110,22 @@ impl RejectSink {
         if state.bytes > self.memory { self.write_run(&mut state) } else { Ok(()) }
     }
 
+    /// Writes out what is buffered; the number of runs.
+    pub fn flush_all(&self) -> Result<u64> {
+        let mut state = self.state.lock().map_err(|_| Error::Internal("a reject writer died".to_owned()))?;
+        if !state.rejects.is_empty() {
+            self.write_run(&mut state)?;
+        }
+        Ok(state.runs as u64)
+    }
+
     /// Writes what is left.
     pub fn finish(self) -> Result<()> {
-        let mut state = self.state.lock().map_err(|_| Error::Internal("a reject writer died".to_owned()))?;
-        if state.rejects.is_empty() { Ok(()) } else { self.write_run(&mut state) }
+        self.flush_all().map(drop)
     }
 
     fn write_run(&self, state: &mut Pending) -> Result<()> {
-        let path = self.folder.join(format!("run-{:06}", state.runs));
+        let path = run_path(&self.folder, state.runs);
         let mut file = BufWriter::with_capacity(1 << 18, File::create(&path).map_err(Error::io(&path, "write"))?);
         state.rejects.sort_unstable();
         let mut record = Vec::new();
@@ -99,7 +141,12 @@ impl RejectSink {
     }
 }
 
-/// All rejects of the runs in these folders, in order.
+fn run_path(folder: &Path, run: usize) -> PathBuf {
+    folder.join(format!("run-{run:06}"))
+}
+
+/// All rejects of the runs in these folders, in order, each once: a run that goes on after a kill
+/// may have written some of them twice.
 pub fn merge(folders: &[PathBuf]) -> Result<Merged> {
     let mut paths = Vec::new();
     for folder in folders {
@@ -167,7 +214,16 @@ impl Iterator for Merged {
 
     fn next(&mut self) -> Option<Self::Item> {
         let Reverse((reject, run)) = self.heads.pop()?;
-        Some(self.refill(run).map(|()| reject))
+        if let Err(error) = self.refill(run) {
+            return Some(Err(error));
+        }
+        while self.heads.peek().is_some_and(|Reverse((next, _))| *next == reject) {
+            let Some(Reverse((_, run))) = self.heads.pop() else { break };
+            if let Err(error) = self.refill(run) {
+                return Some(Err(error));
+            }
+        }
+        Some(Ok(reject))
     }
 }
 
@@ -176,48 +232,58 @@ fn weight(reject: &Reject) -> usize {
 }
 
 fn encode(reject: &Reject, out: &mut Vec<u8>) {
-    let twin = reject.twin.unwrap_or_default();
+    let (kind, row, texts) = match &reject.twin {
+        Twin::None => (0, RowId::default(), ["", "", ""]),
+        Twin::Row(row) => (1, *row, ["", "", ""]),
+        Twin::Text { source, file, line, id } => (2, RowId { file: 0, line: *line }, [source.as_str(), file, id]),
+    };
     out.extend_from_slice(&reject.slot.to_le_bytes());
-    for row in [reject.row, twin] {
+    for row in [reject.row, row] {
         out.extend_from_slice(&row.file.to_le_bytes());
         out.extend_from_slice(&row.line.to_le_bytes());
     }
-    out.extend_from_slice(&[reject.part as u8, reject.reason as u8, u8::from(reject.twin.is_some())]);
+    out.extend_from_slice(&[reject.part as u8, reject.reason as u8, kind]);
     out.extend_from_slice(&reject.item.to_le_bytes());
-    for text in [&reject.detail, &reject.query, &reject.text] {
+    out.extend_from_slice(&reject.similarity.bits().to_le_bytes());
+    for text in [reject.detail.as_str(), &reject.query, &reject.text].into_iter().chain(texts) {
         out.extend_from_slice(&(text.len() as u32).to_le_bytes());
         out.extend_from_slice(text.as_bytes());
     }
 }
 
 fn decode(reader: &mut impl Read) -> std::io::Result<Option<Reject>> {
-    let mut head = [0; 4 + 24 + 3 + 4];
+    let mut head = [0; 4 + 24 + 3 + 4 + 4];
     match reader.read_exact(&mut head) {
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
         result => result?,
     }
     let long = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| head[at + i]));
     let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| head[at + i]));
-    let twin = RowId { file: word(16), line: long(20) };
-    let mut reject = Reject {
+    let mut text = || {
+        let mut length = [0; 4];
+        reader.read_exact(&mut length)?;
+        let mut bytes = vec![0; u32::from_le_bytes(length) as usize];
+        reader.read_exact(&mut bytes)?;
+        String::from_utf8(bytes).map_err(std::io::Error::other)
+    };
+    let (detail, query, excerpt) = (text()?, text()?, text()?);
+    let (source, file, id) = (text()?, text()?, text()?);
+    Ok(Some(Reject {
         slot: word(0),
         row: RowId { file: word(4), line: long(8) },
         part: [RejectPart::Row, RejectPart::Positive, RejectPart::Negative][usize::from(head[28])],
         item: word(31),
         reason: Reason::ALL[usize::from(head[29])],
-        detail: String::new(),
-        twin: (head[30] == 1).then_some(twin),
-        query: String::new(),
-        text: String::new(),
-    };
-    for text in [&mut reject.detail, &mut reject.query, &mut reject.text] {
-        let mut length = [0; 4];
-        reader.read_exact(&mut length)?;
-        let mut bytes = vec![0; u32::from_le_bytes(length) as usize];
-        reader.read_exact(&mut bytes)?;
-        *text = String::from_utf8(bytes).map_err(std::io::Error::other)?;
-    }
-    Ok(Some(reject))
+        twin: match head[30] {
+            0 => Twin::None,
+            1 => Twin::Row(RowId { file: word(16), line: long(20) }),
+            _ => Twin::Text { source, file, line: long(20), id },
+        },
+        similarity: Similarity::from_bits(word(35)),
+        detail,
+        query,
+        text: excerpt,
+    }))
 }
 
 #[cfg(test)]
@@ -232,7 +298,17 @@ mod tests {
             item,
             reason: Reason::Duplicate,
             detail: "expected…".to_owned(),
-            twin: line.is_multiple_of(2).then_some(RowId { file: 1, line: 7 }),
+            twin: match line % 3 {
+                0 => Twin::None,
+                1 => Twin::Row(RowId { file: 1, line: 7 }),
+                _ => Twin::Text {
+                    source: "nq".to_owned(),
+                    file: "queries.jsonl".to_owned(),
+                    line: 3,
+                    id: "q7".to_owned(),
+                },
+            },
+            similarity: if line % 3 == 0 { Similarity::NONE } else { Similarity::of(0.875) },
             query: "q".repeat(item as usize),
             text: "文".to_owned(),
         }
@@ -245,8 +321,12 @@ mod tests {
             let folder = tempfile::tempdir().expect("folder");
             let runs = folder.path().join("runs");
             let sink = RejectSink::create(&runs, memory).expect("sink");
-            for chunk in expected.chunks(7) {
+            for (number, chunk) in expected.chunks(7).enumerate() {
                 sink.add(&mut chunk.to_vec()).expect("add");
+                if number == 5 {
+                    sink.flush_all().expect("flush");
+                    sink.add(&mut chunk.to_vec()).expect("written twice");
+                }
             }
             sink.finish().expect("finish");
             expected.sort();

@@ -177,6 +177,9 @@ pub(super) struct Columns {
     pos_keys: NumberLists<u64>,
     neg_keys: NumberLists<u64>,
     also_pos_keys: NumberLists<u64>,
+    query_exact_key: Reused<u64>,
+    pos_exact_keys: NumberLists<u64>,
+    neg_exact_keys: NumberLists<u64>,
     id: Texts,
     prompt: Texts,
     source: Texts,
@@ -198,6 +201,9 @@ impl Columns {
             pos_keys: NumberLists::new(),
             neg_keys: NumberLists::new(),
             also_pos_keys: NumberLists::new(),
+            query_exact_key: Reused::new(),
+            pos_exact_keys: NumberLists::new(),
+            neg_exact_keys: NumberLists::new(),
             id: Texts::new(),
             prompt: Texts::new(),
             source: Texts::new(),
@@ -226,6 +232,9 @@ impl Columns {
         self.pos_keys.push(row.pos_keys);
         self.neg_keys.push(row.neg_keys);
         self.also_pos_keys.push(row.also_pos_keys);
+        self.query_exact_key.values.push(row.query_exact_key);
+        self.pos_exact_keys.push(row.pos_exact_keys);
+        self.neg_exact_keys.push(row.neg_exact_keys);
         self.id.push(row.id);
         self.prompt.push(row.prompt);
         self.source.push(source);
@@ -247,6 +256,9 @@ impl Columns {
             self.pos_keys.lend::<UInt64Type>(Column::PosKeys)?,
             self.neg_keys.lend::<UInt64Type>(Column::NegKeys)?,
             self.also_pos_keys.lend::<UInt64Type>(Column::AlsoPosKeys)?,
+            numbers(self.query_exact_key.lend())?,
+            self.pos_exact_keys.lend::<UInt64Type>(Column::PosExactKeys)?,
+            self.neg_exact_keys.lend::<UInt64Type>(Column::NegExactKeys)?,
             self.id.lend()?,
             self.prompt.lend()?,
             self.source.lend()?,
@@ -269,6 +281,11 @@ impl Columns {
             hash.update(keys.lists.0.bytes());
             hash.update(keys.numbers.bytes());
         }
+        hash.update(self.query_exact_key.bytes());
+        for keys in [&self.pos_exact_keys, &self.neg_exact_keys] {
+            hash.update(keys.lists.0.bytes());
+            hash.update(keys.numbers.bytes());
+        }
         hash.digest()
     }
 
@@ -283,10 +300,12 @@ impl Columns {
         for lists in [&mut self.pos_scores, &mut self.neg_scores] {
             lists.reclaim();
         }
-        for lists in [&mut self.pos_keys, &mut self.neg_keys, &mut self.also_pos_keys] {
+        let batching = [&mut self.pos_keys, &mut self.neg_keys, &mut self.also_pos_keys];
+        for lists in batching.into_iter().chain([&mut self.pos_exact_keys, &mut self.neg_exact_keys]) {
             lists.reclaim();
         }
         self.query_key.reclaim();
+        self.query_exact_key.reclaim();
         self.origin_line.reclaim();
         self.rows = 0;
         self.bytes = 0;

@@ -57,8 +57,10 @@ fn promises(row: &Row<'_>, key: fn(&str) -> u64) -> Result<(), &'static str> {
     if row.num_pos() == 0 {
         return Err("no positive");
     }
-    if row.pos_keys().len() != row.num_pos() || row.neg_keys().len() != row.num_neg() {
-        return Err("keys are not as many as their texts");
+    for (pos, neg) in [(row.pos_keys(), row.neg_keys()), (row.pos_exact_keys(), row.neg_exact_keys())] {
+        if pos.len() != row.num_pos() || neg.len() != row.num_neg() {
+            return Err("keys are not as many as their texts");
+        }
     }
     if !scored(row.pos_scores(), row.num_pos()) || !scored(row.neg_scores(), row.num_neg()) {
         return Err("scores are not as many as their texts");
@@ -66,16 +68,24 @@ fn promises(row: &Row<'_>, key: fn(&str) -> u64) -> Result<(), &'static str> {
     if row.origin_line() == 0 {
         return Err("origin_line counts from 1, found 0");
     }
-    if row.query_key() != key(row.query()) {
-        return Err("query_key is not the key of the query");
+    if row.query_exact_key() != key(row.query()) {
+        return Err("query_exact_key is not the key of the query");
     }
     let keyed =
         |keys: &[u64], text: &dyn Fn(usize) -> u64| keys.iter().enumerate().all(|(item, key)| *key == text(item));
-    if !keyed(row.pos_keys(), &|item| key(row.pos(item))) {
-        return Err("pos_keys are not the keys of the positives");
+    if !keyed(row.pos_exact_keys(), &|item| key(row.pos(item))) {
+        return Err("pos_exact_keys are not the keys of the positives");
     }
-    if !keyed(row.neg_keys(), &|item| key(row.neg(item))) {
-        return Err("neg_keys are not the keys of the negatives");
+    if !keyed(row.neg_exact_keys(), &|item| key(row.neg(item))) {
+        return Err("neg_exact_keys are not the keys of the negatives");
+    }
+    // The smallest exact key names a cluster, so no member's can be below it.
+    let named = |clusters: &[u64], exact: &[u64]| clusters.iter().zip(exact).all(|(cluster, exact)| cluster <= exact);
+    if row.query_key() > row.query_exact_key()
+        || !named(row.pos_keys(), row.pos_exact_keys())
+        || !named(row.neg_keys(), row.neg_exact_keys())
+    {
+        return Err("a batching key is above the exact key of its text");
     }
     Ok(())
 }

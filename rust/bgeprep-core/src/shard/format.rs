@@ -15,18 +15,25 @@
 //! | `pos_keys`      | List\<UInt64>  | one key a positive                                          |
 //! | `neg_keys`      | List\<UInt64>  | one key a negative                                          |
 //! | `also_pos_keys` | List\<UInt64>  | keys of the positives that other rows give the same query   |
+//! | `query_exact_key` | UInt64       | exact key of the query, see below                           |
+//! | `pos_exact_keys` | List\<UInt64> | one exact key a positive                                    |
+//! | `neg_exact_keys` | List\<UInt64> | one exact key a negative                                    |
 //! | `id`            | Utf8           | the record's own id, or empty                               |
 //! | `prompt`        | Utf8           | the record's own instruction, or empty                      |
 //! | `source`        | Utf8           | the source's name, the same in every row of the part        |
 //! | `origin_file`   | Utf8           | input file, relative to the input folder, with `/`          |
 //! | `origin_line`   | UInt64         | line, element or row in that file, from 1                   |
 //!
+//! An *exact key* is xxh3-64 of the normalised text, whatever its role. A *batching key* is the
+//! smallest exact key of the text's near-duplicate cluster; where near dedup did not run, it is the
+//! exact key.
+//!
 //! A record batch holds at most [`MAX_BATCH_ROWS`] rows and about [`TARGET_BATCH_BYTES`]; a row
 //! that alone is larger stands alone. The manifest lists, for each batch, where its IPC message
 //! (metadata and body) lies and two checksums: `xxh3_64` of the whole message, and
 //! `index_xxh3_64` of the buffers that planning reads, in this order: the offsets of `query`, of
 //! `pos`, of its texts, of `neg`, of its texts; `query_key`; then offsets and values of
-//! `pos_keys`, `neg_keys` and `also_pos_keys`. So keys and lengths can be read, and trusted,
+//! `pos_keys`, `neg_keys` and `also_pos_keys`; then the same of the exact keys. So keys and lengths can be read, and trusted,
 //! without touching the texts.
 
 use std::sync::{Arc, LazyLock};
@@ -34,7 +41,7 @@ use std::sync::{Arc, LazyLock};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 /// Version of this layout and of the manifest; another one is refused.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Most rows in a record batch.
 pub const MAX_BATCH_ROWS: usize = 4096;
 /// A batch is closed before the row that would take it beyond this many bytes.
@@ -69,6 +76,12 @@ pub struct ShardRow<'a> {
     pub neg_keys: &'a [u64],
     /// Keys of the positives that other rows of the set give this query.
     pub also_pos_keys: &'a [u64],
+    /// Exact key of the query.
+    pub query_exact_key: u64,
+    /// As long as `pos`.
+    pub pos_exact_keys: &'a [u64],
+    /// As long as `neg`.
+    pub neg_exact_keys: &'a [u64],
     /// The record's own id, or empty.
     pub id: &'a str,
     /// The record's own instruction, or empty.
@@ -93,6 +106,9 @@ pub enum Column {
     PosKeys,
     NegKeys,
     AlsoPosKeys,
+    QueryExactKey,
+    PosExactKeys,
+    NegExactKeys,
     Id,
     Prompt,
     Source,
@@ -102,7 +118,7 @@ pub enum Column {
 
 impl Column {
     /// All columns in file order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Query,
         Self::Pos,
         Self::Neg,
@@ -112,6 +128,9 @@ impl Column {
         Self::PosKeys,
         Self::NegKeys,
         Self::AlsoPosKeys,
+        Self::QueryExactKey,
+        Self::PosExactKeys,
+        Self::NegExactKeys,
         Self::Id,
         Self::Prompt,
         Self::Source,
@@ -131,6 +150,9 @@ impl Column {
             Self::PosKeys => "pos_keys",
             Self::NegKeys => "neg_keys",
             Self::AlsoPosKeys => "also_pos_keys",
+            Self::QueryExactKey => "query_exact_key",
+            Self::PosExactKeys => "pos_exact_keys",
+            Self::NegExactKeys => "neg_exact_keys",
             Self::Id => "id",
             Self::Prompt => "prompt",
             Self::Source => "source",
@@ -145,8 +167,10 @@ impl Column {
             Self::Query | Self::Id | Self::Prompt | Self::Source | Self::OriginFile => text.clone(),
             Self::Pos | Self::Neg => list(text.clone()),
             Self::PosScores | Self::NegScores => list(DataType::Float32),
-            Self::QueryKey | Self::OriginLine => DataType::UInt64,
-            Self::PosKeys | Self::NegKeys | Self::AlsoPosKeys => list(DataType::UInt64),
+            Self::QueryKey | Self::QueryExactKey | Self::OriginLine => DataType::UInt64,
+            Self::PosKeys | Self::NegKeys | Self::AlsoPosKeys | Self::PosExactKeys | Self::NegExactKeys => {
+                list(DataType::UInt64)
+            }
         }
     }
 }
@@ -166,7 +190,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The one layout of format version 1.
+    /// The one layout of the current format version.
     pub fn current() -> &'static Self {
         static LAYOUT: LazyLock<Layout> =
             LazyLock::new(|| Layout { schema: schema_with(&DataType::Utf8), binary: schema_with(&DataType::Binary) });

@@ -21,7 +21,10 @@ mod place {
     pub(super) const POS_KEYS: usize = 24;
     pub(super) const NEG_KEYS: usize = 28;
     pub(super) const ALSO_POS_KEYS: usize = 32;
-    pub(super) const ALL: usize = 49;
+    pub(super) const QUERY_EXACT_KEY: usize = 36;
+    pub(super) const POS_EXACT_KEYS: usize = 38;
+    pub(super) const NEG_EXACT_KEYS: usize = 42;
+    pub(super) const ALL: usize = 59;
 }
 
 /// Boundaries of texts or lists.
@@ -59,6 +62,9 @@ pub(super) struct BatchIndex {
     pub(super) pos_keys: KeyLists,
     pub(super) neg_keys: KeyLists,
     pub(super) also_pos_keys: KeyLists,
+    pub(super) query_exact_key: ScalarBuffer<u64>,
+    pub(super) pos_exact_keys: KeyLists,
+    pub(super) neg_exact_keys: KeyLists,
 }
 
 /// Length of the message's metadata with its prefix of 8 bytes; the body follows.
@@ -101,11 +107,27 @@ impl BatchIndex {
         let pos_keys = cursor.key_lists(place::POS_KEYS, rows)?;
         let neg_keys = cursor.key_lists(place::NEG_KEYS, rows)?;
         let also_pos_keys = cursor.key_lists(place::ALSO_POS_KEYS, rows)?;
+        let query_exact_key = cursor.numbers(place::QUERY_EXACT_KEY, rows)?;
+        let pos_exact_keys = cursor.key_lists(place::POS_EXACT_KEYS, rows)?;
+        let neg_exact_keys = cursor.key_lists(place::NEG_EXACT_KEYS, rows)?;
         let found = cursor.hash.digest();
         if found != block.index_xxh3_64 {
             return Err(format!("damaged keys: xxh3-64 {found:016x}, the manifest says {:016x}", block.index_xxh3_64));
         }
-        Ok(Self { query, pos, pos_texts, neg, neg_texts, query_key, pos_keys, neg_keys, also_pos_keys })
+        Ok(Self {
+            query,
+            pos,
+            pos_texts,
+            neg,
+            neg_texts,
+            query_key,
+            pos_keys,
+            neg_keys,
+            also_pos_keys,
+            query_exact_key,
+            pos_exact_keys,
+            neg_exact_keys,
+        })
     }
 }
 

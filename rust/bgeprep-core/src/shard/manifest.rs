@@ -14,6 +14,7 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::format::{FORMAT_VERSION, MANIFEST};
+use super::reports::{BenchmarkEntry, NearReport, ScoreReport};
 use super::sink::AtomicFile;
 use super::{check, json};
 use crate::store::ObjectUrl;
@@ -170,6 +171,15 @@ pub struct Manifest {
     pub removed: Removed,
     /// The part of the configuration that decides bytes.
     pub config: Value,
+    /// Near dedup, where it ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub near: Option<NearReport>,
+    /// Benchmarks that were excluded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub benchmarks: Vec<BenchmarkEntry>,
+    /// The filter by scores, where it ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scores: Option<ScoreReport>,
     /// The sources in set order: row ids count through them and their parts.
     pub sources: Vec<SourceEntry>,
     /// The reject files.
@@ -198,6 +208,9 @@ impl Manifest {
             dropped,
             removed,
             config,
+            near: None,
+            benchmarks: Vec::new(),
+            scores: None,
             sources,
             rejects,
             hash: String::new(),

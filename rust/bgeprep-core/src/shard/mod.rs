@@ -15,6 +15,7 @@ pub mod manifest;
 pub mod publish;
 pub mod reader;
 pub mod rejects;
+pub mod reports;
 pub mod row;
 pub mod verify;
 pub mod writer;

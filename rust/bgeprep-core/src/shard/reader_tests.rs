@@ -63,7 +63,8 @@ proptest! {
                 writer.push(&ShardRow {
                     query: &row.query, pos: &pos, neg: &neg, pos_scores: &[], neg_scores: &scores,
                     query_key: xxh3_64(row.query.as_bytes()), pos_keys: &pos_keys, neg_keys: &neg_keys,
-                    also_pos_keys: &row.keys, id, prompt, origin_file: "f", origin_line: line as u64 + 1,
+                    also_pos_keys: &row.keys, query_exact_key: xxh3_64(row.query.as_bytes()),
+                    pos_exact_keys: &pos_keys, neg_exact_keys: &neg_keys, id, prompt, origin_file: "f", origin_line: line as u64 + 1,
                 }).unwrap();
             }
             parts.push(writer.finish().unwrap());
@@ -83,6 +84,8 @@ proptest! {
             prop_assert_eq!(row.origin_line(), (id - source * split) as u64 + 1);
             prop_assert_eq!(row.query_key(), xxh3_64(expected.query.as_bytes()));
             prop_assert_eq!(row.also_pos_keys(), &expected.keys[..]);
+            prop_assert_eq!(row.query_exact_key(), row.query_key());
+            prop_assert_eq!((row.pos_exact_keys(), row.neg_exact_keys()), (row.pos_keys(), row.neg_keys()));
             prop_assert_eq!((row.num_pos(), row.num_neg()), (expected.pos.len(), expected.neg.len()));
             for (item, text) in expected.pos.iter().enumerate() {
                 prop_assert_eq!(row.pos(item), text);

@@ -47,6 +47,21 @@ impl<'a> RowIndex<'a> {
         self.index.also_pos_keys.get(self.row)
     }
 
+    /// Exact key of the query.
+    pub fn query_exact_key(&self) -> u64 {
+        self.index.query_exact_key[self.row]
+    }
+
+    /// Exact keys of the positives.
+    pub fn pos_exact_keys(&self) -> &'a [u64] {
+        self.index.pos_exact_keys.get(self.row)
+    }
+
+    /// Exact keys of the negatives.
+    pub fn neg_exact_keys(&self) -> &'a [u64] {
+        self.index.neg_exact_keys.get(self.row)
+    }
+
     /// Length of the query in bytes.
     pub fn query_bytes(&self) -> usize {
         self.index.query.range(self.row).len()
@@ -149,6 +164,21 @@ impl<'a> Row<'a> {
     /// Keys of the positives that other rows give the same query.
     pub fn also_pos_keys(&self) -> &'a [u64] {
         self.index.also_pos_keys()
+    }
+
+    /// Exact key of the query.
+    pub fn query_exact_key(&self) -> u64 {
+        self.index.query_exact_key()
+    }
+
+    /// Exact keys of the positives.
+    pub fn pos_exact_keys(&self) -> &'a [u64] {
+        self.index.pos_exact_keys()
+    }
+
+    /// Exact keys of the negatives.
+    pub fn neg_exact_keys(&self) -> &'a [u64] {
+        self.index.neg_exact_keys()
     }
 
     /// The record's own id, or empty.

@@ -17,7 +17,16 @@ fn key(text: &str) -> u64 {
 fn keyed(row: ShardRow<'_>) -> ShardRow<'_> {
     static POS: std::sync::LazyLock<Vec<u64>> = std::sync::LazyLock::new(|| vec![key("first passage"), key("第二段")]);
     static NEG: std::sync::LazyLock<Vec<u64>> = std::sync::LazyLock::new(|| vec![key(""), key("not it")]);
-    ShardRow { query_key: key(row.query), pos_keys: &POS, neg_keys: &NEG, ..row }
+    let query = key(row.query);
+    ShardRow {
+        query_key: query,
+        pos_keys: &POS,
+        neg_keys: &NEG,
+        query_exact_key: query,
+        pos_exact_keys: &POS,
+        neg_exact_keys: &NEG,
+        ..row
+    }
 }
 
 fn set(folder: &Path, rows: &[ShardRow<'_>]) {
@@ -127,11 +136,16 @@ fn rows_that_break_a_promise_are_found_behind_right_checksums() {
         assert!(found[0].contains("part-00001.arrow: batch 0: row 1"), "{found:?}");
         found[0].clone()
     };
-    assert!(told(|row| row.query_key ^= 1).contains("query_key"));
-    assert!(told(|row| row.pos_keys = &[1, 2]).contains("pos_keys"));
-    assert!(told(|row| row.neg_keys = &[1, 2]).contains("neg_keys"));
+    assert!(told(|row| row.query_exact_key ^= 1).contains("query_exact_key"));
+    assert!(told(|row| row.query_key = row.query_exact_key + 1).contains("batching key"));
+    assert!(told(|row| row.pos_exact_keys = &[1, 2]).contains("pos_exact_keys"));
+    assert!(told(|row| row.pos_keys = &[u64::MAX, 2]).contains("batching key"));
+    assert!(told(|row| row.neg_exact_keys = &[1, 2]).contains("neg_exact_keys"));
     assert!(told(|row| row.origin_line = 0).contains("from 1"));
-    assert!(told(|row| (row.pos, row.pos_keys, row.pos_scores) = (&[], &[], &[])).contains("no positive"));
+    assert!(
+        told(|row| (row.pos, row.pos_keys, row.pos_exact_keys, row.pos_scores) = (&[], &[], &[], &[]))
+            .contains("no positive")
+    );
 }
 
 #[test]

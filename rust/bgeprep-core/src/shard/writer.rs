@@ -110,8 +110,12 @@ fn check(row: &ShardRow<'_>, bytes: usize) -> Result<()> {
         ));
     }
     let aligned = |scores: &[f32], texts: &[&str]| scores.is_empty() || scores.len() == texts.len();
-    let keyed = row.pos_keys.len() == row.pos.len() && row.neg_keys.len() == row.neg.len();
-    if keyed && aligned(row.pos_scores, row.pos) && aligned(row.neg_scores, row.neg) {
+    let keyed = |keys: &[u64], texts: &[&str]| keys.len() == texts.len();
+    let all_keyed = keyed(row.pos_keys, row.pos)
+        && keyed(row.neg_keys, row.neg)
+        && keyed(row.pos_exact_keys, row.pos)
+        && keyed(row.neg_exact_keys, row.neg);
+    if all_keyed && aligned(row.pos_scores, row.pos) && aligned(row.neg_scores, row.neg) {
         return Ok(());
     }
     Err(Error::Internal(format!(
@@ -126,9 +130,9 @@ fn text_bytes(row: &ShardRow<'_>) -> usize {
 }
 
 fn fixed_bytes(row: &ShardRow<'_>) -> usize {
-    let words = row.pos_keys.len() + row.neg_keys.len() + row.also_pos_keys.len();
+    let words = 2 * (row.pos_keys.len() + row.neg_keys.len()) + row.also_pos_keys.len();
     let scores = row.pos_scores.len() + row.neg_scores.len();
-    words * 12 + scores * 4 + row.id.len() + row.prompt.len() + row.origin_file.len() + 64
+    words * 12 + scores * 4 + row.id.len() + row.prompt.len() + row.origin_file.len() + 72
 }
 
 #[cfg(test)]

@@ -16,6 +16,9 @@ pub(in super::super) fn row(query: &str, line: u64) -> ShardRow<'_> {
         pos_keys: &[7, 8],
         neg_keys: &[9, u64::MAX],
         also_pos_keys: &[1, 2, 3],
+        query_exact_key: line * 3,
+        pos_exact_keys: &[7, 8],
+        neg_exact_keys: &[9, u64::MAX],
         id: "id",
         prompt: "",
         origin_file: "faq/a.jsonl",
@@ -92,7 +95,7 @@ fn rows_whose_lists_disagree_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = PartWriter::create(&folder.path().join("part-00000.arrow"), "faq").unwrap();
     let good = row("query", 1);
-    assert!(writer.push(&ShardRow { pos_keys: &[1], ..good }).is_err());
+    assert!(writer.push(&ShardRow { pos_keys: &[1], pos_exact_keys: &[1], ..good }).is_err());
     assert!(writer.push(&ShardRow { neg_scores: &[1.0], ..good }).is_err());
     assert_eq!(writer.rows(), 0);
 }

@@ -61,7 +61,7 @@ pub fn encode(pair: &CleanPair, row: RowId, order: u64, out: &mut Vec<u8>) {
         out.extend_from_slice(&(size as u32).to_le_bytes());
     }
     let items = || pair.pos.iter().chain(&pair.neg);
-    for CleanText { text, identity, score } in items() {
+    for CleanText { text, identity, score, .. } in items() {
         out.extend_from_slice(&identity.key.to_le_bytes());
         out.extend_from_slice(&score.to_le_bytes());
         out.extend_from_slice(&(text.len() as u32).to_le_bytes());
@@ -144,7 +144,8 @@ mod tests {
     use crate::clean::text::Identity;
 
     fn text(text: &str, score: f32) -> CleanText {
-        CleanText { text: text.to_owned(), identity: Identity::of(text, &mut String::new()), score }
+        let identity = Identity::of(text, &mut String::new());
+        CleanText { text: text.to_owned(), identity, score, ..CleanText::default() }
     }
 
     #[test]

@@ -72,7 +72,8 @@ impl Transfer {
             });
             bytes = rest;
         }
-        transfers.sort_by_key(|transfer| (transfer.to, transfer.cargo, transfer.from, transfer.item));
+        let place = |transfer: &Self| (transfer.to, transfer.cargo, transfer.from, transfer.item);
+        transfers.sort_by_key(place);
         Ok(transfers)
     }
 }

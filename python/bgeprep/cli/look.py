@@ -1,0 +1,131 @@
+"""`bgeprep inspect`, `show` and `verify`: looking at a set that is there."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+from bgeprep.errors import ConfigError
+from bgeprep.progress import Progress
+from bgeprep.shardset import ShardSet, inspect, verify
+
+__all__ = ["add", "counts_text", "run_inspect", "run_show", "run_verify", "summary_text"]
+
+
+def add(verbs: argparse._SubParsersAction[Any]) -> None:
+    """Adds the verbs."""
+    one = verbs.add_parser("inspect", help="sources, rows, lengths and drops of a shard set")
+    one.add_argument("shards", help="folder of a shard set")
+    one.add_argument("--json", action="store_true", help="one JSON object for machines")
+
+    one = verbs.add_parser("show", help="look at rows of a shard set")
+    one.add_argument("shards", help="folder of a shard set")
+    one.add_argument("-n", "--rows", type=int, default=5, help="how many rows (5)")
+    one.add_argument("--source", help="only rows of this source")
+    one.add_argument("--start", type=int, default=0, help="first row, counted from 0")
+    one.add_argument("--json", action="store_true", help="one JSON object a row")
+
+    one = verbs.add_parser("verify", help="check checksums, counts and schema of a shard set")
+    one.add_argument("shards", help="folder of a shard set")
+    one.add_argument("--threads", type=int, help="threads (all cores)")
+    one.add_argument("--json", action="store_true", help="one JSON object for machines")
+
+
+def summary_text(found: dict[str, Any]) -> str:
+    """The counts of a set as text for people."""
+    lines = [f"{found['rows_kept']:,} rows of {found['rows_read']:,} read, {found['hash']}"]
+    width = max([len(source["name"]) for source in found["sources"]] + [6])
+    lines.append(f"{'source':<{width}}  {'task':<14} {'rows':>12} {'MB':>9} {'query':>7} {'pos':>7} {'neg':>7}")
+    for source in found["sources"]:
+        median = [source["lengths"][role]["p50"] for role in ("query", "pos", "neg")]
+        lines.append(
+            f"{source['name']:<{width}}  {source['task']:<14} {source['rows']:>12,} {source['bytes'] / 1e6:>9.1f} "
+            + " ".join(f"{value:>7,}" for value in median)
+        )
+        if source["unmapped"]:
+            lines.append(f"{'':<{width}}  columns not used: {counts_text(source['unmapped'])}")
+    lines.append("(query, pos, neg: median characters)")
+    lines.append(f"rows dropped: {counts_text(found['dropped']) or 'none'}")
+    removed = found["removed"]
+    if removed["positives"] or removed["negatives"]:
+        lines.append(
+            f"removed from rows that stayed: positives: {counts_text(removed['positives']) or 'none'}; "
+            f"negatives: {counts_text(removed['negatives']) or 'none'}"
+        )
+    return "\n".join(lines)
+
+
+def counts_text(counts: dict[str, int]) -> str:
+    """Counts by name, the largest first."""
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def run_inspect(args: argparse.Namespace) -> int:
+    """What is in a set."""
+    found = inspect(args.shards)
+    print(json.dumps(found, ensure_ascii=False) if args.json else f"{summary_text(found)}\n\n{_lengths(found)}")
+    return 0
+
+
+def _lengths(found: dict[str, Any]) -> str:
+    """Percentiles of text lengths as a table."""
+    figures = ("p5", "p50", "p95", "p99", "max")
+    width = max([len(source["name"]) for source in found["sources"]] + [6])
+    lines = [f"{'length in characters':<{width + 6}} {'texts':>12} {'mean':>9}" + "".join(f"{f:>9}" for f in figures)]
+    for source in found["sources"]:
+        for role in ("query", "pos", "neg"):
+            stats = source["lengths"][role]
+            if stats["count"]:
+                row = f"{source['name']:<{width}} {role:<6}{stats['count']:>12,} {stats['mean']:>9,.1f}"
+                lines.append(row + "".join(f"{stats[f]:>9,}" for f in figures))
+    return "\n".join(lines)
+
+
+def run_show(args: argparse.Namespace) -> int:
+    """Rows of a set."""
+    rows = ShardSet.open(args.shards)
+    first, end = 0, len(rows)
+    if args.source is not None:
+        for source in rows.sources:
+            if source["name"] == args.source:
+                first, end = source["first"], source["first"] + source["rows"]
+                break
+        else:
+            names = ", ".join(source["name"] for source in rows.sources)
+            raise ConfigError(f"--source: expected one of {names}, found {args.source!r}")
+    first += max(args.start, 0)
+    for number in range(first, min(first + max(args.rows, 0), end)):
+        row = rows[number]
+        print(json.dumps(row, ensure_ascii=False) if args.json else _row_text(number, row))
+    return 0
+
+
+def _row_text(number: int, row: dict[str, Any]) -> str:
+    lines = [f"row {number}  {row['source']}  {row['origin_file']}:{row['origin_line']}", f"  query  {row['query']}"]
+    for role in ("pos", "neg"):
+        for item, text in enumerate(row[role]):
+            scores = row[f"{role}_scores"]
+            score = f"  [{scores[item]:.4g}]" if scores and scores[item] is not None else ""
+            lines.append(f"  {role}    {text if len(text) <= 400 else text[:400] + '…'}{score}")
+    return "\n".join(lines) + "\n"
+
+
+def run_verify(args: argparse.Namespace) -> int:
+    """Is every byte as it was written?"""
+    progress = None if args.json else Progress()
+    try:
+        report = verify(args.shards, threads=args.threads or len(os.sched_getaffinity(0)), report=progress)
+    finally:
+        if progress:
+            progress.close()
+    if args.json:
+        print(json.dumps(report, ensure_ascii=False))
+        return 0 if report["ok"] else 1
+    for problem in report["problems"]:
+        print(f"error: {problem}", file=sys.stderr)
+    if report["ok"]:
+        print(f"{args.shards}: {report['rows']:,} rows in {report['parts']} parts, every byte as written")
+    return 0 if report["ok"] else 1
