@@ -78,6 +78,15 @@ endif
 test-py: install ## Python tests; options of pytest in ARGS="-k shard -x"
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: test-system
+test-system: install $(VENV)/.installed-system ## tests against servers that they start on this machine; options of pytest in ARGS
+	$(BIN)/python -m pytest tests/system $(ARGS)
+
+# What those servers need: more than anything else does, so `make install` does without it.
+$(VENV)/.installed-system: $(VENV)/.installed tests/system/requirements.txt constraints.txt
+	$(PIP_INSTALL) --constraint constraints.txt --requirement tests/system/requirements.txt
+	touch $@
+
 .PHONY: lint
 lint: install ## formats, clippy, ruff, mypy, and the stub against the built module
 	cargo fmt --all --check
@@ -130,7 +139,7 @@ fuzz: ## fuzz the JSON, gzip and Arrow readers, FUZZ_SECONDS=60 each (needs carg
 
 .PHONY: constraints
 constraints: ## renew constraints.txt for every supported Python (needs uv)
-	uv pip compile --universal --upgrade --python-version 3.10 --all-extras --no-annotate --no-header --no-emit-package bgeprep pyproject.toml --output-file constraints.txt
+	uv pip compile --universal --upgrade --python-version 3.10 --all-extras --no-annotate --no-header --no-emit-package bgeprep pyproject.toml tests/system/requirements.txt --output-file constraints.txt
 
 .PHONY: clean
 clean: ## remove what was built: .venv, .venv-peers, target, caches (no data, no output)

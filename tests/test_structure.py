@@ -54,7 +54,9 @@ def distribution(requirement: str) -> str:
 
 def python_dependencies() -> set[str]:
     project = read_toml("pyproject.toml")["project"]
-    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    system = (REPOSITORY / "tests/system/requirements.txt").read_text(encoding="utf-8").splitlines()
+    system = [line for line in system if line and not line.startswith("#")]
+    groups = [project["dependencies"], *project["optional-dependencies"].values(), system]
     return {distribution(requirement) for group in groups for requirement in group} - {"bgeprep"}
 
 
@@ -129,7 +131,9 @@ def test_the_bindings_leave_their_tests_to_python() -> None:
     assert not tested
 
 
-@pytest.mark.parametrize("target", ["help", "install", "build", "build-dev", "lint", "test", "test-rs", "test-py"])
+@pytest.mark.parametrize(
+    "target", ["help", "install", "build", "build-dev", "lint", "test", "test-rs", "test-py", "test-system"]
+)
 def test_make_knows_the_vocabulary(target: str) -> None:
     listed = subprocess.run(
         ["make", "--no-print-directory", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60

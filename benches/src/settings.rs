@@ -53,7 +53,7 @@ pub fn plan(path: &Path, bytes: u64) -> PrepPlan {
             merge_positives: false,
             read: read_options(),
             clean: clean_rules(),
-            inputs: vec![InputFile { path: path.to_owned(), origin: "pairs.jsonl".to_owned(), bytes, set: None }],
+            inputs: vec![InputFile { location: path.into(), origin: "pairs.jsonl".to_owned(), bytes, set: None }],
             against: false,
         }],
         dedup: DedupRules { mode: DedupMode::Exact, near_threshold: 0.8, permutations: 128, max_cluster: 32 },

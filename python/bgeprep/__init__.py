@@ -25,7 +25,7 @@ from bgeprep.config import (
     SourceConfig,
     load_config,
 )
-from bgeprep.errors import BgeprepError, ConfigError, CorpusError, ShardError, TokenizerError
+from bgeprep.errors import BgeprepError, ConfigError, CorpusError, ShardError, StoreError, TokenizerError
 from bgeprep.scores import text_hash
 from bgeprep.shard import ShardResult, shard
 from bgeprep.shardset import ShardSet, inspect, verify
@@ -50,6 +50,7 @@ __all__ = [
     "ShardResult",
     "ShardSet",
     "SourceConfig",
+    "StoreError",
     "TokenizerError",
     "__version__",
     "inspect",

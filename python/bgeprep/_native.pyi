@@ -18,7 +18,12 @@ __all__ = [
     "ShardReader",
     "__version__",
     "build_profile",
+    "list_objects",
+    "publish",
+    "published",
+    "published_log",
     "shard",
+    "split_url",
     "spool",
     "text_hash",
     "text_key",
@@ -44,6 +49,25 @@ def spool(stream: ArrowStream, path: Path) -> int:
 
 def text_hash(text: str) -> bytes:
     """What a cleaned text is called in score files: xxh3-128 of its UTF-8, big-endian."""
+
+def split_url(text: str) -> tuple[str, str] | None:
+    """Bucket and key of a URL, None for a path."""
+
+def list_objects(bucket: str, prefix: str) -> list[tuple[str, int, str, int]]:
+    """The objects of a bucket whose keys start with `prefix`: (key, bytes, etag, modified in ns)."""
+
+def published_log(url: str) -> str | None:
+    """The text of `run.json` of the set at `url`, empty if there is none; None if there is no set."""
+
+def published(url: str) -> str:
+    """The text of the manifest of the set at `url`, whose files are all there in their lengths."""
+
+def publish(
+    set: Path,
+    url: str,
+    report: Callable[[str, int, int, int, int, int, int, int], None] | None,
+) -> None:
+    """Sends the set in the folder `set` to `url`, its manifest last."""
 
 def text_key(text: str) -> int:
     """The exact key of a text: xxh3-64 of its normalised form."""

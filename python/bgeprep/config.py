@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from bgeprep.errors import ConfigError
+from bgeprep.objects import is_url
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -288,7 +289,7 @@ Config = TypeVar("Config")
 
 
 def load_config(path: str | os.PathLike[str]) -> PrepConfig:
-    """Reads a TOML config file; paths of sources and benchmarks become relative to the file's folder.
+    """Reads a TOML config file; paths in it become relative to the file's folder, URLs stay.
 
     Raises:
         ConfigError: not TOML, an unknown key, or a value of the wrong type.
@@ -305,7 +306,7 @@ def load_config(path: str | os.PathLike[str]) -> PrepConfig:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     sources = [
-        dataclasses.replace(source, path=tuple(str(path.parent / one) for one in source.path))
+        dataclasses.replace(source, path=tuple(one if is_url(one) else str(path.parent / one) for one in source.path))
         for source in config.sources
     ]
     exclude = dataclasses.replace(config.exclude, paths=tuple(str(path.parent / one) for one in config.exclude.paths))

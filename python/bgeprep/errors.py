@@ -5,6 +5,7 @@ BgeprepError
 ├── ConfigError      (ValueError)  a setting that cannot work
 ├── CorpusError      (ValueError)  input that cannot be used at all; has `path` and `line`
 ├── ShardError       (ValueError)  a shard set that is absent, incomplete or damaged; has `path`
+├── StoreError       (OSError)     an object store that refuses or cannot be reached; has `place`
 └── TokenizerError   (ValueError)  a tokenizer file that cannot be used; has `path`
 ```
 
@@ -14,7 +15,7 @@ subclasses; Ctrl-C stays `KeyboardInterrupt`. Bad rows are no errors: they are c
 
 from __future__ import annotations
 
-__all__ = ["BgeprepError", "ConfigError", "CorpusError", "ShardError", "TokenizerError"]
+__all__ = ["BgeprepError", "ConfigError", "CorpusError", "ShardError", "StoreError", "TokenizerError"]
 
 
 class BgeprepError(Exception):
@@ -51,6 +52,19 @@ class ShardError(BgeprepError, ValueError):
         """Keeps the place beside the message."""
         super().__init__(message)
         self.path = path
+
+
+class StoreError(BgeprepError, OSError):
+    """An object store that cannot be reached, refuses, or gives other bytes than it listed.
+
+    Attributes:
+        place: URL of the object or bucket.
+    """
+
+    def __init__(self, message: str, place: str = "") -> None:
+        """Keeps the place beside the message."""
+        super().__init__(message)
+        self.place = place
 
 
 class TokenizerError(BgeprepError, ValueError):

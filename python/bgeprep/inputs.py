@@ -16,6 +16,7 @@ from typing import Protocol
 
 from bgeprep.config import CleanConfig, SourceConfig
 from bgeprep.errors import ConfigError, CorpusError
+from bgeprep.objects import find_objects, is_url
 
 __all__ = ["ArrowStream", "InputFile", "Source", "find_sources", "natural_key"]
 
@@ -36,16 +37,23 @@ class ArrowStream(Protocol):
 
 @dataclass(frozen=True)
 class InputFile:
-    """One input file: where it is, what the shard set calls it, its size, its modification time in ns, its set.
+    """One input file or object.
 
-    `set` is the folder of the shard set that it is a part of, None for a raw file.
+    Attributes:
+        path: where it is; a URL for an object in a store.
+        origin: what the shard set calls it.
+        bytes: its size.
+        modified: its modification time in ns; for an object a number made from its etag.
+        set: the folder of the shard set that it is a part of, None for a raw file.
+        etag: what tells the content of an object apart; empty for a file.
     """
 
-    path: Path
+    path: Path | str
     origin: str
     bytes: int
     modified: int
     set: Path | None = None
+    etag: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,12 +81,13 @@ def find_sources(inputs: Iterable[str | os.PathLike[str]], named: Iterable[Sourc
     """Finds the sources of a run.
 
     Args:
-        inputs: files, folders or globs whose sources are named after what is there.
+        inputs: files, folders or globs, of paths or `s3://` URLs, whose sources are named after what is there.
         named: sources that a config file names; their paths are files, folders or globs too.
 
     Raises:
         ConfigError: two sources of one name, or the name `rejects`.
         CorpusError: a path that matches nothing, or an input without a data file.
+        StoreError: a store that refuses or cannot be reached.
     """
     sources: list[Source] = []
     for config in named:
@@ -133,6 +142,11 @@ def _collect(paths: Iterable[str], prefix: bool = False) -> tuple[list[InputFile
     files: list[InputFile] = []
     skipped: list[str] = []
     for pattern in paths:
+        if is_url(pattern):
+            found, left_out = _collect_objects(pattern, prefix)
+            files += found
+            skipped += left_out
+            continue
         path = Path(pattern)
         if path.exists() or not glob.has_magic(pattern):
             matches = [path]
@@ -146,7 +160,8 @@ def _collect(paths: Iterable[str], prefix: bool = False) -> tuple[list[InputFile
                 front = f"{match.resolve().name}/" if prefix else ""
                 for file in _walk(match):
                     origin = f"{front}{file.relative_to(match).as_posix()}"
-                    if _is_data(file):
+                    siblings = (one.name for one in file.parent.iterdir())
+                    if _is_data(file.name, siblings):
                         files.append(_stat(file, origin))
                     else:
                         skipped.append(origin)
@@ -175,12 +190,49 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield entry
 
 
-def _is_data(file: Path) -> bool:
-    if file.name in _HF_SIDE_FILES and any(file.parent.glob("*.arrow")):
+def _is_data(name: str, siblings: Iterable[str]) -> bool:
+    """Whether a file holds records, by its name and those beside it."""
+    if name in _HF_SIDE_FILES and any(one.endswith(".arrow") for one in siblings):
         return False
-    return not _DOCUMENTATION.search(file.name)
+    return not _DOCUMENTATION.search(name)
 
 
 def _stat(file: Path, origin: str) -> InputFile:
     found = file.stat()
     return InputFile(path=file, origin=origin, bytes=found.st_size, modified=found.st_mtime_ns)
+
+
+def _collect_objects(pattern: str, prefix: bool) -> tuple[list[InputFile], list[str]]:
+    """As `_collect`, for a URL: the same names in the same order as for a copy of the folder."""
+    files: list[InputFile] = []
+    skipped: list[str] = []
+    for name, is_folder, objects in find_objects(pattern):
+        front = f"{name}/" if prefix and is_folder else ""
+        names = {one.name for one in objects}
+        if is_folder:
+            _refuse_shard_sets(pattern, names)
+        for one in sorted(objects, key=lambda one: [natural_key(part) for part in one.name.split("/")]):
+            *folders, last = one.name.split("/")
+            if is_folder and any(part.startswith((".", "_")) for part in [*folders, last]):
+                continue
+            beside = "/".join([*folders, ""])
+            siblings = (other[len(beside) :] for other in names if other.startswith(beside))
+            if is_folder and not _is_data(last, (other for other in siblings if "/" not in other)):
+                skipped.append(front + one.name)
+            else:
+                files.append(InputFile(one.url, front + one.name, one.bytes, one.version, etag=one.etag))
+    return files, skipped
+
+
+def _refuse_shard_sets(pattern: str, names: Iterable[str]) -> None:
+    parts = {
+        name.rpartition("/")[0].rpartition("/")[0] for name in names if re.search(r"(^|/)part-[^/]*\.arrow$", name)
+    }
+    for name in names:
+        folder, _, last = name.rpartition("/")
+        if last == "manifest.json" and folder in parts:
+            raise CorpusError(
+                f"{pattern}: a shard set; shard sets in a store are not read in place; "
+                "hint: copy it to this machine, or give the folder it was made from",
+                pattern,
+            )

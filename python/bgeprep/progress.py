@@ -43,7 +43,11 @@ class Progress:
             return
         self._drawn = now
         seconds = now - self._started
-        if stage == "verify":
+        if stage == "upload":
+            share = parts_done / parts_total if parts_total else 0.0
+            rate = f"{parts_done}/{parts_total} files"
+            counts = "to the store"
+        elif stage == "verify":
             share = bytes_done / bytes_total if bytes_total else 0.0
             rate = f"{bytes_done / seconds / 1e6:,.1f} MB/s"
             counts = f"{parts_done:,} of {parts_total:,} files"

@@ -19,7 +19,9 @@ from bgeprep.config import CleanConfig, PrepConfig, SourceConfig, from_dict, loa
 from bgeprep.errors import ConfigError, CorpusError, ShardError
 from bgeprep.exclude import Benchmark, find_benchmarks
 from bgeprep.inputs import ArrowStream, InputFile, Source
+from bgeprep.objects import is_url
 from bgeprep.scores import Scores, find_scores
+from bgeprep.staging import staged
 
 __all__ = ["RunOptions", "ShardResult", "parse_bytes", "shard"]
 
@@ -47,7 +49,7 @@ class ShardResult:
     """What a run did.
 
     Attributes:
-        path: folder of the shard set.
+        path: folder of the shard set; a URL for one in an object store.
         hash: identifies the set.
         rows_read: rows read from the input.
         rows_kept: rows in the set.
@@ -60,7 +62,7 @@ class ShardResult:
         warnings: what is odd about the benchmarks to exclude.
     """
 
-    path: Path
+    path: Path | str
     hash: str
     rows_read: int
     rows_kept: int
@@ -108,16 +110,18 @@ def shard(
     after a killed run goes on where that stopped.
 
     Args:
-        inputs: a file, folder or glob, or a list of them, shard sets among them; or a mapping of source names to
-            Arrow streams (anything with `__arrow_c_stream__`, a polars DataFrame or LazyFrame).
-        out: folder of the shard set.
+        inputs: a file, folder or glob, as a path or an `s3://` URL, or a list of them, shard sets among them; or a
+            mapping of source names to Arrow streams (anything with `__arrow_c_stream__`, a polars DataFrame or
+            LazyFrame).
+        out: folder of the shard set, or an `s3://` URL: then the set is made on this machine and sent, its manifest
+            last.
         config: a `PrepConfig`, or the path of a TOML file.
         source_overrides: settings of every source, by the names of `SourceConfig`, above the config.
         only_sources: names of the sources to keep, all by default.
         drop_sources: names of sources to leave out.
         threads: worker threads, all cores by default.
         memory: bytes the run may hold, as a number or such as `"2GiB"`; at least 64 MiB.
-        tmp: folder for work files, `<out>/.work` by default.
+        tmp: folder for work files, `<out>/.work` by default, the user's cache folder where `out` is a URL.
         overwrite: replace a complete set in `out` that other input or another config made.
         report: called about ten times a second with (stage, input bytes done, input bytes in all,
             rows read, rows kept, rows dropped, parts done, parts in all).
@@ -126,13 +130,37 @@ def shard(
         ConfigError: a setting that cannot work.
         CorpusError: input that cannot be used at all, too many unreadable rows, or pairs without a score.
         ShardError: `out` holds another complete set, or another run is writing there; or a set that is read is damaged.
+        StoreError: an object store that refuses or cannot be reached.
         OSError: the operating system refused (no space, no permission, a vanished file).
     """
+    chosen = (only_sources, drop_sources)
+    if is_url(os.fspath(out)):
+        url = os.fspath(out).rstrip("/")
+        with staged(url, tmp) as folder:
+            return _shard(
+                inputs, folder, url, config, source_overrides, chosen, threads, memory, None, overwrite, report
+            )
+    return _shard(inputs, Path(out), None, config, source_overrides, chosen, threads, memory, tmp, overwrite, report)
+
+
+def _shard(
+    inputs: Inputs,
+    out: Path,
+    url: str | None,
+    config: PrepConfig | str | os.PathLike[str] | None,
+    source_overrides: Mapping[str, Any] | None,
+    chosen: tuple[Sequence[str], Sequence[str]],
+    threads: int | None,
+    memory: str | int,
+    tmp: str | os.PathLike[str] | None,
+    overwrite: bool,
+    report: Report | None,
+) -> ShardResult:
+    """Makes the set in the folder `out`, and sends it to `url` if there is one."""
     settings = config if isinstance(config, PrepConfig) else load_config(config) if config else PrepConfig()
     threads = threads if threads is not None else len(os.sched_getaffinity(0))
     if threads < 1:
         raise ConfigError(f"threads: expected at least 1, found {threads}")
-    out = Path(out)
     streams = inputs if isinstance(inputs, Mapping) else {}
     paths: list[str | os.PathLike[str]] = []
     if not isinstance(inputs, Mapping):
@@ -144,10 +172,10 @@ def shard(
     try:
         sources += _spool_streams(streams, spool, len(sources))
         sources = reshard.unite([_override(source, source_overrides or {}, settings.clean) for source in sources])
-        sources = reshard.choose(sources, only_sources, drop_sources)
+        sources = reshard.choose(sources, *chosen)
         settings = reshard.settle_dedup(settings, sources)
         sources += reshard.against(settings.against)
-        return _run(settings, sources, out, threads, parse_bytes(memory), tmp, overwrite, report)
+        return _run(settings, sources, out, url, threads, parse_bytes(memory), tmp, overwrite, report)
     finally:
         if streams:
             shutil.rmtree(spool, ignore_errors=True)
@@ -163,6 +191,7 @@ def _run(
     settings: PrepConfig,
     sources: list[Source],
     out: Path,
+    url: str | None,
     threads: int,
     memory: int,
     tmp: str | os.PathLike[str] | None,
@@ -175,12 +204,17 @@ def _run(
     fingerprint = _fingerprint(resolved, sources, benchmarks, scores)
     names = tuple(source.config.name for source in sources if not source.against)
     skipped = tuple(name for source in sources for name in source.skipped)
-    found = _complete_set(out, fingerprint, overwrite)
+    found = _complete_set(url or out, fingerprint, overwrite)
     if found:
         return dataclasses.replace(found, sources=names, skipped_files=skipped)
+    made = _complete_set(out, fingerprint, overwrite=True) if url else None
+    if url and made:
+        # An earlier run was killed while it sent this very set.
+        _native.publish(out, url, report)
+        return dataclasses.replace(made, path=url, up_to_date=False, resumed=True, sources=names, skipped_files=skipped)
     work = Path(tmp) / f"bgeprep-{fingerprint[:16]}" if tmp else out / ".work"
     # Named once: a log of ten thousand files would be longer than the manifest.
-    folders = sorted({str(file.path.resolve().parent) for source in sources for file in source.files})
+    folders = sorted({_folder(file) for source in sources for file in source.files})
     log = {"threads": threads, "memory": memory, "inputs": folders[:100], "started": round(time.time(), 3)}
     options = RunOptions(
         threads=threads, memory=memory, out=out, work=work, fingerprint=fingerprint, log=json.dumps(log)
@@ -189,8 +223,10 @@ def _run(
     digest, read, kept, empty, resumed, discarded, warnings = _native.shard(
         settings, sources, benchmarks, scores, resolved, options, report
     )
+    if url:
+        _native.publish(out, url, report)
     return ShardResult(
-        path=out,
+        path=url or out,
         hash=digest,
         rows_read=read,
         rows_kept=kept,
@@ -203,15 +239,18 @@ def _run(
     )
 
 
-def _complete_set(out: Path, fingerprint: str, overwrite: bool) -> ShardResult | None:
-    """The set in `out` if this very run made it; an error if another did and must not go."""
-    if out.exists() and not out.is_dir():
-        raise ShardError(f"{out}: expected a folder, found a file; hint: choose another --out", str(out))
-    if not (out / "manifest.json").exists():
+def _folder(file: InputFile) -> str:
+    return file.path.rpartition("/")[0] if isinstance(file.path, str) else str(file.path.resolve().parent)
+
+
+def _complete_set(out: Path | str, fingerprint: str, overwrite: bool) -> ShardResult | None:
+    """The set in `out`, a folder or a URL, if this very run made it; an error if another did and must not go."""
+    text = _native.published_log(out) if isinstance(out, str) else _log_of_set(out)
+    if text is None:
         return None
     try:
-        log = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        log = json.loads(text)
+    except ValueError:
         log = {}
     if isinstance(log, dict) and log.get("fingerprint") == fingerprint:
         return ShardResult(
@@ -224,6 +263,18 @@ def _complete_set(out: Path, fingerprint: str, overwrite: bool) -> ShardResult |
         "hint: choose another --out, or give --overwrite",
         str(out),
     )
+
+
+def _log_of_set(out: Path) -> str | None:
+    """The text of `run.json` of the set in a folder, empty if there is none; None if there is no set."""
+    if out.exists() and not out.is_dir():
+        raise ShardError(f"{out}: expected a folder, found a file; hint: choose another --out", str(out))
+    if not (out / "manifest.json").exists():
+        return None
+    try:
+        return (out / "run.json").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
 
 
 def _resolved(settings: PrepConfig, sources: list[Source], benchmarks: list[Benchmark]) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import operator
 import os
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from bgeprep import _native
+from bgeprep.objects import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -128,6 +130,9 @@ class ShardSet:
 def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What a shard set holds and what was dropped on the way.
 
+    Args:
+        path: the set's folder, or its URL in an object store.
+
     Returns:
         A dict that is JSON as it stands: `rows_read` = `rows_kept` + the sum of `dropped` (rows by reason),
         `merged` (those of them whose positives went into another row), `removed` (single positives and negatives
@@ -137,10 +142,19 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         ShardError: there is no complete set, or a part is missing or has another length than was written.
+        StoreError: the store refuses or cannot be reached.
     """
-    rows = ShardSet.open(path)
-    manifest = rows.manifest
-    return {**_pick(manifest, _TOTALS), "format_version": manifest["format_version"], "sources": rows.sources}
+    if is_url(os.fspath(path)):
+        manifest = json.loads(_native.published(os.fspath(path)))
+        firsts = itertools.accumulate((entry["rows"] for entry in manifest["sources"]), initial=0)
+        sources = [
+            {**_pick(entry, _OF_A_SOURCE), "first": first}
+            for entry, first in zip(manifest["sources"], firsts, strict=False)
+        ]
+    else:
+        rows = ShardSet.open(path)
+        manifest, sources = rows.manifest, rows.sources
+    return {**_pick(manifest, _TOTALS), "format_version": manifest["format_version"], "sources": sources}
 
 
 def verify(

@@ -50,16 +50,16 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
         "Parquet, Arrow; plain or gzip, zstd, bzip2. First-level folders and files of --in become the sources.",
     )
     one.add_argument("--in", dest="inputs", nargs="+", default=[], metavar="PATH",
-                     help="files, folders or globs; shard sets too, which are then sharded again")  # fmt: skip
+                     help="files, folders, globs or s3:// URLs; shard sets too, which are sharded again")  # fmt: skip
     one.add_argument("--against", nargs="+", metavar="SET",
                      help="shard sets that stay as they are: what equals a row of theirs is dropped")  # fmt: skip
     one.add_argument("--sources", type=_names, default=(), metavar="NAME,...", help="keep these sources only")
     one.add_argument("--drop-sources", type=_names, default=(), metavar="NAME,...", help="leave these sources out")
-    one.add_argument("--out", required=True, help="folder of the shard set")
+    one.add_argument("--out", required=True, help="folder of the shard set, or an s3:// URL")
     one.add_argument("--config", help="TOML file: rules, and sources with their columns, task, language, weight")
     one.add_argument("--threads", type=int, help="worker threads (all cores)")
     one.add_argument("--memory", default="256MiB", help="memory the run may hold, as 2GiB (256MiB)")
-    one.add_argument("--tmp", help="folder for work files (<out>/.work)")
+    one.add_argument("--tmp", help="folder for work files (<out>/.work, for a URL in the cache folder)")
     one.add_argument("--overwrite", action="store_true", help="replace a shard set made from other input or config")
     one.add_argument("--quiet", action="store_true", help="no progress, no summary")
     one.add_argument("--json", action="store_true", help="the summary as one JSON object")
@@ -202,7 +202,10 @@ def run(args: argparse.Namespace) -> int:
     for note in _notes(result):
         print(note, file=sys.stderr)
     print(summary_text(summary))
-    print(f"\nnext: bgeprep show {args.out} -n 3, then torchrun python/train.py --data {args.out}")
+    if isinstance(result.path, str):
+        print("\nnext: copy the set to the machine that trains: a loader maps its parts into memory")
+    else:
+        print(f"\nnext: bgeprep show {args.out} -n 3, then torchrun python/train.py --data {args.out}")
     return 0
 
 

@@ -6,6 +6,7 @@ use crate::clean::CleanRules;
 use crate::exclude::ExcludeRules;
 use crate::pair::Task;
 use crate::read::ReadOptions;
+use crate::store::Location;
 
 /// One named set of files of one task, with its place in the order of priority.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub struct SourceSpec {
 #[derive(Debug, Clone)]
 pub struct InputFile {
     /// Where it is.
-    pub path: PathBuf,
+    pub location: Location,
     /// What the shard set calls it: relative to the input folder, with `/`.
     pub origin: String,
     /// Its size in bytes; decides the number of partitions.

@@ -57,6 +57,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// An object store that cannot be reached, refuses, or gives other bytes than it listed.
+    /// Becomes `StoreError` in Python.
+    #[error("{place}: {message}")]
+    Store {
+        /// URL of the object or bucket.
+        place: String,
+        /// What was expected, what was found, what to do.
+        message: String,
+    },
     /// The caller asked to stop (Ctrl-C). Becomes `KeyboardInterrupt` in Python.
     #[error("interrupted")]
     Interrupted,
@@ -88,10 +97,19 @@ impl Error {
         Self::Shard { path: path.into(), message: message.into() }
     }
 
-    /// Turns an I/O error into ours: `.map_err(Error::io(path, "read"))`.
+    /// An object store that cannot be reached or does not give what it should.
+    pub fn store(place: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Store { place: place.into(), message: message.into() }
+    }
+
+    /// Turns an I/O error into ours: `.map_err(Error::io(path, "read"))`. One that carries an error
+    /// of this crate, as those of streams from object stores do, becomes that error.
     pub fn io(path: impl Into<PathBuf>, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { path, action, source: plain(source) }
+        move |source| match source.downcast::<Self>() {
+            Ok(error) => error,
+            Err(source) => Self::Io { path, action, source: plain(source) },
+        }
     }
 }
 
@@ -111,5 +129,11 @@ mod tests {
         let error = fs_err::read("/nowhere/at/all").map_err(Error::io("/nowhere/at/all", "read"));
         let Err(Error::Io { source, .. }) = error else { panic!("expected an I/O error") };
         assert_eq!((source.kind(), source.raw_os_error()), (io::ErrorKind::NotFound, Some(2)));
+    }
+
+    #[test]
+    fn an_error_of_ours_survives_its_way_through_a_reader() {
+        let carried = io::Error::other(Error::store("s3://b/k", "gone"));
+        assert_eq!(Error::io("/elsewhere", "read")(carried).to_string(), "s3://b/k: gone");
     }
 }

@@ -6,13 +6,16 @@
 //!                                        batch ◄─ tokenize ◄─┘
 //! ```
 //!
-//! Each room below is one stage of that flow, in flow order. Nothing here knows Python.
+//! Each room below is one stage of that flow, in flow order; `store` is where files may lie beside
+//! this machine. Nothing here knows Python.
 
 pub mod config;
 pub mod error;
 pub mod pair;
 pub mod progress;
 pub mod report;
+
+pub mod store;
 
 pub mod read;
 

@@ -14,6 +14,7 @@ use bgeprep_core::config::{
 use bgeprep_core::exclude::{BenchmarkFile, BenchmarkKind, BenchmarkSpec, ExcludeRules, FileRole};
 use bgeprep_core::pair::Task;
 use bgeprep_core::read::{CHUNK_BYTES, ColumnMapping, Format, LabelMeaning, ReadOptions};
+use bgeprep_core::store::Stores;
 use bgeprep_core::{Error, Result};
 use pyo3::prelude::*;
 
@@ -127,6 +128,7 @@ struct PyInputFile {
     origin: String,
     bytes: u64,
     set: Option<PathBuf>,
+    etag: String,
 }
 
 /// `bgeprep.inputs.Source`.
@@ -166,10 +168,11 @@ pub(crate) fn plan(
     sources: Vec<Source>,
     (benchmarks, scores): (Vec<Benchmark>, Option<Scores>),
     resolved: &str,
+    stores: &Stores,
 ) -> Result<PrepPlan> {
     let PrepConfig { read, dedup, exclude, shard } = config;
     Ok(PrepPlan {
-        sources: sources.into_iter().map(|source| source_spec(source, &read)).collect::<Result<_>>()?,
+        sources: sources.into_iter().map(|source| source_spec(source, &read, stores)).collect::<Result<_>>()?,
         dedup: DedupRules {
             mode: match dedup.mode.as_str() {
                 "none" => DedupMode::None,
@@ -252,7 +255,7 @@ fn clean_rules(clean: CleanConfig, name: &str, language: &str) -> Result<CleanRu
     })
 }
 
-fn source_spec(source: Source, read: &ReadConfig) -> Result<SourceSpec> {
+fn source_spec(source: Source, read: &ReadConfig, stores: &Stores) -> Result<SourceSpec> {
     let Source { config, files, priority, against, clean } = source;
     let clean = clean_rules(clean, &config.name, &config.language)?;
     let key = |name: &str| format!("sources.{}.{name}", config.name);
@@ -320,8 +323,11 @@ fn source_spec(source: Source, read: &ReadConfig) -> Result<SourceSpec> {
         clean,
         inputs: files
             .into_iter()
-            .map(|file| InputFile { path: file.path, origin: file.origin, bytes: file.bytes, set: file.set })
-            .collect(),
+            .map(|file| {
+                let location = stores.locate(&file.path, file.bytes, &file.etag)?;
+                Ok(InputFile { location, origin: file.origin, bytes: file.bytes, set: file.set })
+            })
+            .collect::<Result<_>>()?,
         against,
     })
 }

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 pyo3::import_exception!(bgeprep.errors, ConfigError);
 pyo3::import_exception!(bgeprep.errors, CorpusError);
 pyo3::import_exception!(bgeprep.errors, ShardError);
+pyo3::import_exception!(bgeprep.errors, StoreError);
 pyo3::import_exception!(bgeprep.errors, TokenizerError);
 
 /// The exception for an error of the core.
@@ -20,6 +21,7 @@ pub(crate) fn to_py(error: Error) -> PyErr {
         Error::Corpus { path, line, .. } => CorpusError::new_err((message, text(&path), line)),
         Error::Shard { path, .. } => ShardError::new_err((message, text(&path))),
         Error::Tokenizer { path, .. } => TokenizerError::new_err((message, text(&path))),
+        Error::Store { place, .. } => StoreError::new_err((message, place)),
         // With errno, strerror and filename Python picks the matching subclass by itself.
         Error::Io { path, action, source } => match source.raw_os_error() {
             Some(code) => {

@@ -7,6 +7,7 @@ mod error;
 mod loader;
 mod prep;
 mod shards;
+mod stores;
 
 use pyo3::prelude::*;
 
@@ -19,6 +20,8 @@ mod _native {
     use super::prep::{shard, spool, text_hash, text_key};
     #[pymodule_export]
     use super::shards::{ShardReader, verify};
+    #[pymodule_export]
+    use super::stores::{list_objects, publish_set, published, published_log, split_url};
 
     use pyo3::prelude::*;
 

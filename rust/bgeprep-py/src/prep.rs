@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use arrow_array::RecordBatchReader;
+use bgeprep_core::config::RunOptions;
 use bgeprep_core::pipeline;
 use bgeprep_core::progress::Progress;
+use bgeprep_core::store::Stores;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3_arrow::PyRecordBatchReader;
@@ -26,10 +28,13 @@ pub(crate) fn shard(
     options: PyRunOptions,
     report: Option<Bound<'_, PyAny>>,
 ) -> PyResult<(String, u64, u64, Vec<String>, bool, bool, Vec<String>)> {
-    let plan = plan(config, sources, (benchmarks, scores), resolved).map_err(to_py)?;
     let progress = Arc::new(Progress::default());
-    let options = options.try_into().map_err(to_py)?;
-    let outcome = enter(py, &progress, report.as_ref(), || pipeline::run(&plan, &options, &progress))?;
+    let options: RunOptions = options.try_into().map_err(to_py)?;
+    let stores = Stores::new(Arc::clone(&progress), &options.work);
+    let outcome = enter(py, &progress, report.as_ref(), || {
+        let plan = plan(config, sources, (benchmarks, scores), resolved, &stores)?;
+        pipeline::run(&plan, &options, &progress)
+    })?;
     let (manifest, empty) = (outcome.manifest, outcome.empty_files);
     let (resumed, discarded, warnings) = (outcome.resumed, outcome.discarded, outcome.warnings);
     Ok((manifest.hash, manifest.rows_read, manifest.rows_kept, empty, resumed, discarded, warnings))

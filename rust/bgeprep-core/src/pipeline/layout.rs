@@ -9,6 +9,7 @@ use crate::config::{DedupMode, PrepPlan};
 use crate::pair::Task;
 use crate::shard::ShardSet;
 use crate::shuffle::{RowId, bucket_count, bucket_of, file_seed, order_key};
+use crate::store::Location;
 use crate::{Error, Result};
 
 /// Tasks a source's rows may have: each is a slot, and becomes a sub-source if it is used beside
@@ -25,7 +26,7 @@ const PARTITION_BYTES: u64 = 64 << 20;
 #[derive(Debug, Clone)]
 pub struct FileEntry {
     /// Where it is.
-    pub path: PathBuf,
+    pub location: Location,
     /// What the shard set calls it.
     pub origin: String,
     /// Index of its source.
@@ -85,12 +86,12 @@ impl BucketLayout {
             for input in &source.inputs {
                 bytes += input.bytes * if is_dense(&input.origin) { EXPANSION } else { 1 };
                 files.push(FileEntry {
-                    path: input.path.clone(),
+                    location: input.location.clone(),
                     origin: input.origin.clone(),
                     source: index,
                     seed: file_seed(plan.seed, &source.name, &input.origin),
                     bytes: input.bytes,
-                    part: input.set.as_deref().map(|set| sets.part(set, &input.path)).transpose()?,
+                    part: input.set.as_deref().map(|set| sets.part(set, &input.location.path())).transpose()?,
                 });
             }
             let count = bucket_count(bytes, plan.part_bytes);

@@ -251,7 +251,7 @@ fn nothing_kept(plan: &PrepPlan, read: &ReadReport, dedup: &DedupReport) -> Erro
     if by_dedup > 0 {
         reasons.insert("dedup".to_owned(), by_dedup);
     }
-    let first = plan.sources.iter().flat_map(|source| &source.inputs).map(|input| input.path.clone()).next();
+    let first = plan.sources.iter().flat_map(|source| &source.inputs).map(|input| input.location.path()).next();
     let message = if rows == 0 {
         "expected pairs, found no record in any input file".to_owned()
     } else {

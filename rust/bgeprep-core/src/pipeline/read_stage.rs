@@ -258,7 +258,7 @@ fn check_bad(plan: &PrepPlan, layout: &BucketLayout, report: &ReadReport, from: 
         return Ok(());
     }
     Err(Error::corpus(
-        &layout.files[*file as usize].path,
+        layout.files[*file as usize].location.path(),
         Some(*line),
         format!(
             "{bad} of {rows} rows are unreadable, more than max_bad = {} allows; this is the first, {}: {detail}; \
@@ -326,7 +326,7 @@ impl FileQueue<'_> {
             let options = &self.plan.sources[entry.source].read;
             let reader = match &entry.part {
                 Some(part) => read::open_part(&part.set, part.part, entry.bytes, options),
-                None => read::open(&entry.path, options)?,
+                None => read::open(&entry.location, options)?,
             };
             let file = Arc::new(OpenFile { index, reader: Mutex::new((reader, 0)), done });
             state.open.push(Arc::clone(&file));

@@ -13,6 +13,7 @@ use super::chunk::{Chunk, Data};
 use super::container::Input;
 use super::roles::Layout;
 use super::{ChunkReader, Format, ReadOptions, detect, ipc_guard, table, tabular};
+use crate::store::Location;
 use crate::{Error, Result};
 
 /// How the progress bar learns where the reader is.
@@ -57,8 +58,9 @@ impl BatchReader {
         Ok(Self { batches, layout, format, position, chunk_bytes, rest: None, row: 1, done: 0 })
     }
 
-    fn broken(&self, error: &ArrowError) -> Error {
+    fn broken(&self, error: ArrowError) -> Error {
         match error {
+            ArrowError::IoError(_, source) if is_ours(&source) => Error::io(&self.layout.path, "read")(source),
             ArrowError::ExternalError(source) if source.is::<Error>() => {
                 Error::corpus(&self.layout.path, Some(self.row), source.to_string())
             }
@@ -75,7 +77,7 @@ impl ChunkReader for BatchReader {
         while self.rest.is_none() {
             let batches = &mut self.batches;
             let Some(batch) = unbroken(|| batches.next().transpose()).transpose() else { return Ok(None) };
-            let batch = batch.map_err(|error| self.broken(&error))?;
+            let batch = batch.map_err(|error| self.broken(error))?;
             self.done += 1;
             let rows = batch.num_rows();
             if rows > 0 {
@@ -113,13 +115,14 @@ impl ChunkReader for BatchReader {
 }
 
 /// An IPC file (the form with a footer).
-pub(super) fn open_file(path: &Path, layout: Layout, chunk_bytes: usize) -> Result<Box<dyn ChunkReader>> {
-    let mut file = fs_err::File::open(path).map_err(Error::io(path, "open"))?;
+pub(super) fn open_file(from: &Location, layout: Layout, chunk_bytes: usize) -> Result<Box<dyn ChunkReader>> {
+    let path = &from.path();
+    let mut file = from.file()?;
     let checked = ipc_guard::check_file(&mut file).map_err(Error::io(path, "read"))?;
-    checked.map_err(|problem| unreadable(path, &ArrowError::IpcError(problem)))?;
+    checked.map_err(|problem| unreadable(path, ArrowError::IpcError(problem)))?;
     let bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
     let reader = unbroken(|| FileReader::try_new(BufReader::new(file), None));
-    let reader = reader.map_err(|error| unreadable(path, &error))?;
+    let reader = reader.map_err(|error| unreadable(path, error))?;
     let position = Position::Batches { batches: reader.num_batches() as u64, bytes };
     Ok(Box::new(BatchReader::new(Box::new(reader), layout, Format::Arrow, position, chunk_bytes)?))
 }
@@ -129,7 +132,7 @@ pub(super) fn open_ipc_stream(input: Input, layout: Layout, chunk_bytes: usize) 
     let position = Position::Counted(input.consumed_counter());
     let path = layout.path.clone();
     let input = BufReader::new(ipc_guard::Guarded::new(input));
-    let reader = unbroken(|| StreamReader::try_new(input, None)).map_err(|error| unreadable(&path, &error))?;
+    let reader = unbroken(|| StreamReader::try_new(input, None)).map_err(|error| unreadable(&path, error))?;
     Ok(Box::new(BatchReader::new(Box::new(reader), layout, Format::Arrow, position, chunk_bytes)?))
 }
 
@@ -153,6 +156,15 @@ fn unbroken<T>(read: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, ArrowE
     })
 }
 
-fn unreadable(path: &Path, error: &ArrowError) -> Error {
+fn unreadable(path: &Path, error: ArrowError) -> Error {
+    let error = match error {
+        ArrowError::IoError(_, source) if is_ours(&source) => return Error::io(path, "read")(source),
+        error => error,
+    };
     Error::corpus(path, None, format!("not a readable Arrow file: {error}; hint: it may be cut short"))
+}
+
+/// Whether a stream from a store broke: that is no fault of the data.
+fn is_ours(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Error>())
 }

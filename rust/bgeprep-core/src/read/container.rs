@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bzip2::read::MultiBzDecoder;
 use flate2::read::MultiGzDecoder;
 
+use crate::store::Location;
 use crate::{Error, Result};
 
 /// Bytes that are looked at to find the format of a file.
@@ -56,11 +57,12 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// Opens a file and looks at its first bytes.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    /// Opens a file or object and looks at its first bytes.
+    pub(super) fn open(from: &Location) -> Result<Self> {
+        let path = &from.path();
         let consumed = Arc::new(AtomicU64::new(0));
-        let file = fs_err::File::open(path).map_err(Error::io(path, "open"))?;
-        let mut file = BufReader::with_capacity(SNIFF_BYTES, Counted { file, consumed: Arc::clone(&consumed) });
+        let counted = Counted { file: from.open()?, consumed: Arc::clone(&consumed) };
+        let mut file = BufReader::with_capacity(SNIFF_BYTES, counted);
         let mut magic = Vec::new();
         file.by_ref().take(8).read_to_end(&mut magic).map_err(Error::io(path, "read"))?;
         let compression = Compression::of(&magic);
@@ -153,9 +155,9 @@ impl Read for Input {
     }
 }
 
-/// Counts what is read from the file itself, for the progress bar.
+/// Counts what is read from the file or object itself, for the progress bar.
 struct Counted {
-    file: fs_err::File,
+    file: Box<dyn Read + Send>,
     consumed: Arc<AtomicU64>,
 }
 
@@ -168,8 +170,9 @@ impl Read for Counted {
 }
 
 fn damaged(path: &Path, compression: Compression, error: std::io::Error) -> Error {
-    // Decoders make their own errors; those of the system carry a number.
-    if compression == Compression::None || error.raw_os_error().is_some() {
+    // Decoders make their own errors; those of the system carry a number, those of a store one of ours.
+    let is_ours = error.get_ref().is_some_and(|inner| inner.is::<Error>());
+    if compression == Compression::None || error.raw_os_error().is_some() || is_ours {
         return Error::io(path, "read")(error);
     }
     let how = if error.kind() == std::io::ErrorKind::UnexpectedEof { "is cut short" } else { "is damaged" };

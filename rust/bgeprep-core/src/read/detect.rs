@@ -10,6 +10,7 @@ use super::json;
 use super::lines::LineReader;
 use super::roles::{Columns, Layout, Row};
 use super::{ChunkReader, Format, ReadOptions, arrow, parquet, tabular};
+use crate::store::Location;
 use crate::{Error, Result};
 
 /// What a layout is before the file is looked at.
@@ -28,8 +29,9 @@ pub(super) fn layout(path: &Path, options: &ReadOptions) -> Layout {
 }
 
 /// Opens a file; see [`super::open`].
-pub(super) fn open(path: &Path, options: &ReadOptions) -> Result<Box<dyn ChunkReader>> {
-    let mut input = Input::open(path)?;
+pub(super) fn open(from: &Location, options: &ReadOptions) -> Result<Box<dyn ChunkReader>> {
+    let path = &from.path();
+    let mut input = Input::open(from)?;
     let mut layout = layout(path, options);
     if input.peek().starts_with(b"\xef\xbb\xbf") {
         input.skip(3);
@@ -49,8 +51,8 @@ pub(super) fn open(path: &Path, options: &ReadOptions) -> Result<Box<dyn ChunkRe
             return Err(Error::corpus(path, None, message));
         }
         return match binary {
-            Binary::Parquet => parquet::open(path, layout, options.chunk_bytes),
-            Binary::ArrowFile => arrow::open_file(path, layout, options.chunk_bytes),
+            Binary::Parquet => parquet::open(from, layout, options.chunk_bytes),
+            Binary::ArrowFile => arrow::open_file(from, layout, options.chunk_bytes),
             Binary::ArrowStream => arrow::open_ipc_stream(input, layout, options.chunk_bytes),
         };
     }

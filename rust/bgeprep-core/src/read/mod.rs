@@ -47,13 +47,13 @@ mod text_lines;
 mod unmapped;
 
 use std::borrow::Cow;
-use std::path::Path;
 
 use arrow_array::RecordBatchReader;
 
 use crate::Result;
 use crate::pair::RawPair;
 use crate::report::Reason;
+use crate::store::Location;
 
 pub use chunk::Chunk;
 pub use columns::ColumnMapping;
@@ -171,15 +171,15 @@ pub enum Body<'a> {
     },
 }
 
-/// Opens a file: looks through its compression (gzip, zstd, bzip2, by magic bytes), finds its
+/// Opens a file or an object of a store: looks through its compression (gzip, zstd, bzip2, by magic bytes), finds its
 /// format (unless named) and settles its columns where the format has a header or a schema.
 ///
 /// # Errors
-/// `Error::Io` if the file cannot be read; `Error::Corpus` if it is of no known format, is
+/// `Error::Io` if the file cannot be read, `Error::Store` if the object cannot; `Error::Corpus` if it is of no known format, is
 /// something that is not read yet (text records, shard sets, nested JSON) or has no query or
 /// positive column; `Error::Config` if a column that the config names is not there.
-pub fn open(path: &Path, options: &ReadOptions) -> Result<Box<dyn ChunkReader>> {
-    detect::open(path, options)
+pub fn open(from: impl Into<Location>, options: &ReadOptions) -> Result<Box<dyn ChunkReader>> {
+    detect::open(&from.into(), options)
 }
 
 /// Reads record batches that another library hands over; `name` stands in for the path in errors.

@@ -1,6 +1,5 @@
 //! Parquet files.
 
-use std::fs::File;
 use std::path::Path;
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -10,11 +9,13 @@ use parquet::file::metadata::RowGroupMetaData;
 use super::arrow::{BatchReader, Position};
 use super::roles::Layout;
 use super::{ChunkReader, Format};
+use crate::store::Location;
 use crate::{Error, Result};
 
 /// Opens a Parquet file. All columns are read, since those that play no role are counted.
-pub(super) fn open(path: &Path, layout: Layout, chunk_bytes: usize) -> Result<Box<dyn ChunkReader>> {
-    let file: File = fs_err::File::open(path).map_err(Error::io(path, "open"))?.into_parts().0;
+pub(super) fn open(from: &Location, layout: Layout, chunk_bytes: usize) -> Result<Box<dyn ChunkReader>> {
+    let path = &from.path();
+    let file = from.file()?;
     let bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| unreadable(path, &error))?;
     let metadata = builder.metadata();

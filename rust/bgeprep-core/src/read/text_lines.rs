@@ -27,7 +27,7 @@ impl TextLines {
     /// # Errors
     /// `Io` if it cannot be opened, `Corpus` if it is damaged or an archive.
     pub fn open(path: &Path) -> Result<Self> {
-        Ok(Self { input: Input::open(path)?, buffer: Vec::new(), at: 0, line: 0, more: true })
+        Ok(Self { input: Input::open(&path.into())?, buffer: Vec::new(), at: 0, line: 0, more: true })
     }
 
     /// The next line that is not blank, without white space around it, and its number from 1.

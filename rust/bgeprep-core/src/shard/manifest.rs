@@ -17,6 +17,7 @@ use super::format::{FORMAT_VERSION, MANIFEST};
 use super::reports::{BenchmarkEntry, NearReport, ScoreReport};
 use super::sink::AtomicFile;
 use super::{check, json};
+use crate::store::ObjectUrl;
 use crate::{Error, Result};
 
 /// The only kind of set there is so far.
@@ -240,6 +241,10 @@ impl Manifest {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if let Some(url) = ObjectUrl::from_path(folder)? {
+                    let message = "a set in a store is not read in place; hint: copy it to this machine";
+                    return Err(Error::shard(url.to_string(), message));
+                }
                 let hint = if folder.exists() { "the folder holds no complete shard set" } else { "no such folder" };
                 return Err(Error::shard(folder, format!("no {MANIFEST}: {hint}; make one with `bgeprep shard`")));
             }
@@ -257,7 +262,8 @@ impl Manifest {
         Ok((text, hash))
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self, String> {
+    /// The manifest that is the content of `manifest.json`, or what is wrong with it.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let text = std::str::from_utf8(bytes).map_err(|error| format!("damaged: {error}"))?;
         let whole = text
             .strip_suffix(TAIL)

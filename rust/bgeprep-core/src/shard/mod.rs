@@ -12,6 +12,7 @@
 
 pub mod format;
 pub mod manifest;
+pub mod publish;
 pub mod reader;
 pub mod rejects;
 pub mod reports;
@@ -29,6 +30,7 @@ mod sink;
 
 pub use format::{Layout, ShardRow};
 pub use manifest::{Block, LengthStats, Lengths, Manifest, PartInfo, Removed, SourceEntry};
+pub use publish::{published, published_log};
 pub use reader::{ShardSet, SourceRange};
 pub use rejects::{RejectRow, write_rejects};
 pub use row::{Row, RowIndex};
