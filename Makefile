@@ -101,13 +101,18 @@ demo: install ## from pairs to a trained, measured, exported model, in ten minut
 bench: install ## criterion benches, then the peers (each in .venv-peers/<name>); minutes to an hour
 	cargo bench --locked --package bgeprep-bench
 	$(MAKE) bench-peers
+	$(MAKE) bench-near
 
 .PHONY: bench-peers
 bench-peers: install ## bgeprep shard next to polars, duckdb and HF datasets on one file; options in ARGS="--rows 50000"
 	$(BIN)/python -m benches.peers $(ARGS)
 
+.PHONY: bench-near
+bench-near: install ## near dedup next to rensa, datasketch, text-dedup and datatrove; options in ARGS="--rows 20000"
+	$(BIN)/python -m benches.peers.near $(ARGS)
+
 .PHONY: bench-memory
-bench-memory: install ## peak memory of bgeprep shard as the input grows
+bench-memory: install ## peak memory and spill of bgeprep shard as the input grows; options in ARGS="--dedup near"
 	$(BIN)/python -m benches.peers.memory $(ARGS)
 
 # Seconds for each fuzz target.

@@ -17,8 +17,10 @@ fn bench(criterion: &mut Criterion) {
         .map(|line| {
             let (query, positive) = corpus.pair();
             let text = Identity::of(&positive, &mut buffer);
+            let query_identity = Identity::of(&query, &mut buffer);
             KeyRecord {
-                query: Identity::of(&query, &mut buffer).hash,
+                query: query_identity.hash,
+                query_key: query_identity.key,
                 text: text.hash,
                 text_key: text.key,
                 row: RowId { file: 0, line },
@@ -30,6 +32,7 @@ fn bench(criterion: &mut Criterion) {
                 kind: Kind::Positive,
                 symmetric: false,
                 merge: false,
+                near: true,
             }
         })
         .collect();
@@ -40,7 +43,7 @@ fn bench(criterion: &mut Criterion) {
             || records.clone(),
             |records| {
                 let mut decisions = 0;
-                exact::decide(records, DedupMode::Exact, &mut |_, _| decisions += 1);
+                exact::decide(records, DedupMode::Exact, None, &mut |_, _| decisions += 1);
                 assert!(decisions > 0);
             },
             BatchSize::LargeInput,

@@ -1,11 +1,11 @@
-"""`bgeprep shard` beside polars unique, duckdb distinct and HF datasets: one file, one run, interleaved rounds.
+"""`bgeprep shard --dedup exact` beside polars unique, duckdb distinct and HF datasets: one file, one run.
 
 python -m benches.peers --rows 200000 --rounds 5
 
-Each does the same job in a process of its own: read JSONL, trim, drop rows whose query or positive is too short or
-equal, drop rows that repeat a (query, positive), shuffle, write. bgeprep does more of it (every cleaning rule, Unicode
-normal forms, duplicates by normalised text, negatives that are positives, the list of rejects, checksums); the others
-compare raw strings. Every tool must drop exactly the planted copies. Prints Markdown.
+Rounds are interleaved. Each does the same job in a process of its own: read JSONL, trim, drop rows whose query or
+positive is too short or equal, drop rows that repeat a (query, positive), shuffle, write. bgeprep does more of it
+(every cleaning rule, Unicode normal forms, duplicates by normalised text, negatives that are positives, the list of
+rejects, checksums); the others compare raw strings. Every tool must drop exactly the planted copies. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def _bgeprep() -> Tool:
         found = json.loads(run([command, "inspect", target, "--json"]).output)
         return found["rows_kept"], run([command, "--version"]).output.split()[1]
 
+    flags = ["--dedup", "exact", "--quiet"]
     return Tool(
-        "bgeprep shard", lambda source, target: [command, "shard", "--in", source, "--out", target, "--quiet"], made
+        "bgeprep shard", lambda source, target: [command, "shard", "--in", source, "--out", target, *flags], made
     )
 
 

@@ -16,6 +16,10 @@ REQUIREMENTS = {
     "polars": ["polars==2.1.0"],
     "duckdb": ["duckdb==2.0.0"],
     "datasets": ["datasets==5.2.0"],
+    "rensa": ["rensa==0.5.0"],
+    "datasketch": ["datasketch==2.0.0"],
+    "text-dedup": ["text-dedup==0.4.0"],
+    "datatrove": ["datatrove[io,processing]==0.10.1"],
 }
 
 

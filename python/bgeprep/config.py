@@ -9,6 +9,9 @@ min_query_chars = 3
 [dedup]
 mode = "exact"
 
+[exclude]
+paths = ["beir/scifact", "held-out.txt"]   # as the paths below
+
 [[sources]]
 name = "nq"
 path = "nq/*.jsonl.gz"           # relative to the config file; a file, a folder, a glob or a list of them
@@ -39,7 +42,17 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["CleanConfig", "DedupConfig", "PrepConfig", "ReadConfig", "ShardConfig", "SourceConfig", "load_config"]
+__all__ = [
+    "CleanConfig",
+    "DedupConfig",
+    "ExcludeConfig",
+    "PrepConfig",
+    "ReadConfig",
+    "ScoresConfig",
+    "ShardConfig",
+    "SourceConfig",
+    "load_config",
+]
 
 Task = Literal["retrieval", "symmetric", "classification"]
 Format = Literal["auto", "jsonl", "json", "csv", "tsv", "parquet", "arrow"]
@@ -136,8 +149,12 @@ class CleanConfig:
 class DedupConfig:
     """How duplicates are treated."""
 
-    mode: Literal["none", "exact", "near"] = field(
-        default="near", metadata={"help": "none; exact: equal (query, positive) pairs; near: nearly equal ones too"}
+    mode: Literal["auto", "none", "exact", "near"] = field(
+        default="auto",
+        metadata={
+            "help": "none; exact: equal (query, positive) pairs; near: nearly equal ones too; "
+            "auto: near, but none if the input is one shard set"
+        },
     )
     near_threshold: float = field(
         default=0.8, metadata={"help": "Jaccard similarity of shingles from which two texts are near duplicates"}
@@ -145,6 +162,43 @@ class DedupConfig:
     permutations: int = field(default=128, metadata={"help": "MinHash permutations; bands follow from the threshold"})
     max_cluster: int = field(
         default=32, metadata={"help": "most texts of a cluster that are all compared with each other"}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExcludeConfig:
+    """Benchmarks that the set must not give away; near is what `dedup.near_threshold` says."""
+
+    paths: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "benchmarks in the BEIR layout, text files, or folders of them: rows whose query equals or nearly "
+            "equals one of their queries are dropped"
+        },
+    )
+    corpus: bool = field(
+        default=False,
+        metadata={"help": "drop positives that equal or nearly equal any passage of their corpora, too"},
+    )
+    containment: bool = field(
+        default=True,
+        metadata={
+            "help": "drop rows whose query or positive holds a benchmark query or judged passage of at least 13 words "
+            "or 25 CJK characters"
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoresConfig:
+    """The filter by what a scorer said of (query, positive) pairs."""
+
+    path: str = field(default="", metadata={"help": "Parquet file or folder of scores: query_hash, pos_hash, score"})
+    min_score: float | None = field(
+        default=None, metadata={"help": "the lowest score that stays (the BGE recipe: 0.43, of its own scorer)"}
+    )
+    missing: Literal["error", "keep", "drop"] = field(
+        default="error", metadata={"help": "pairs without a score: error, keep or drop"}
     )
 
 
@@ -204,7 +258,10 @@ class PrepConfig:
     read: ReadConfig = field(default_factory=ReadConfig)
     clean: CleanConfig = field(default_factory=CleanConfig)
     dedup: DedupConfig = field(default_factory=DedupConfig)
+    exclude: ExcludeConfig = field(default_factory=ExcludeConfig)
+    scores: ScoresConfig = field(default_factory=ScoresConfig)
     shard: ShardConfig = field(default_factory=ShardConfig)
+    against: tuple[str, ...] = ()
     sources: tuple[SourceConfig, ...] = ()
 
     def __post_init__(self) -> None:
@@ -232,7 +289,7 @@ Config = TypeVar("Config")
 
 
 def load_config(path: str | os.PathLike[str]) -> PrepConfig:
-    """Reads a TOML config file; source paths become relative to the file's folder.
+    """Reads a TOML config file; paths of sources and benchmarks become relative to the file's folder.
 
     Raises:
         ConfigError: not TOML, an unknown key, or a value of the wrong type.
@@ -252,7 +309,12 @@ def load_config(path: str | os.PathLike[str]) -> PrepConfig:
         dataclasses.replace(source, path=tuple(str(path.parent / one) for one in source.path))
         for source in config.sources
     ]
-    return dataclasses.replace(config, sources=tuple(sources))
+    exclude = dataclasses.replace(config.exclude, paths=tuple(str(path.parent / one) for one in config.exclude.paths))
+    scores = config.scores
+    if scores.path:
+        scores = dataclasses.replace(scores, path=str(path.parent / scores.path))
+    against = tuple(str(path.parent / one) for one in config.against)
+    return dataclasses.replace(config, sources=tuple(sources), exclude=exclude, scores=scores, against=against)
 
 
 def from_dict(kind: type[Config], raw: dict[str, Any], where: str = "") -> Config:

@@ -36,22 +36,30 @@ class ArrowStream(Protocol):
 
 @dataclass(frozen=True)
 class InputFile:
-    """One input file: where it is, what the shard set calls it, its size, its modification time in ns."""
+    """One input file: where it is, what the shard set calls it, its size, its modification time in ns, its set.
+
+    `set` is the folder of the shard set that it is a part of, None for a raw file.
+    """
 
     path: Path
     origin: str
     bytes: int
     modified: int
+    set: Path | None = None
 
 
 @dataclass(frozen=True)
 class Source:
-    """A source's settings, its files in reading order, its priority (lower survives), and the rules that clean it."""
+    """A source's settings, its files in reading order, its priority (lower survives), and the rules that clean it.
+
+    The rows of a source with `against` are compared with, and never written.
+    """
 
     config: SourceConfig
     files: tuple[InputFile, ...]
     priority: int
     skipped: tuple[str, ...] = field(default=())
+    against: bool = False
     clean: CleanConfig = field(default_factory=CleanConfig)
 
 
@@ -154,7 +162,7 @@ def _collect(paths: Iterable[str], prefix: bool = False) -> tuple[list[InputFile
 def _walk(folder: Path) -> Iterator[Path]:
     if (folder / "manifest.json").is_file() and any(folder.glob("*/part-*.arrow")):
         raise CorpusError(
-            f"{folder} is a shard set; this version reads raw pair files only; hint: give the folder it was made from",
+            f"{folder} is a shard set among other files; hint: give it as an input of its own, beside the others",
             str(folder),
         )
     entries = sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import bgeprep
-from bgeprep.cli import look, shard
+from bgeprep.cli import look, report, shard
 from bgeprep.errors import BgeprepError, ConfigError
 
 __all__ = ["main"]
@@ -20,9 +20,11 @@ examples:
   bgeprep shard --in pairs/ --out shards/          every file below pairs/, formats detected
   bgeprep shard --in 'nq/*.jsonl.gz' --out shards/ --task retrieval --language en
   bgeprep shard --config mix.toml --out shards/    sources, columns, tasks and weights from a file
+  bgeprep shard --in shards/ --scores scores/ --min-score 0.43 --out better/   filter a set, and shard it again
   bgeprep inspect shards/                          what is in there, and what was dropped and why
   bgeprep show shards/ -n 5                        look at rows
   bgeprep verify shards/                           is every byte as it was written?
+  bgeprep report shards/ --out report.html         all of that as a page to look at
 
 exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted
 """
@@ -43,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bgeprep {bgeprep.__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
-    for subject in (shard, look):
+    for subject in (shard, look, report):
         subject.add(verbs)
 
     return parser
@@ -54,6 +56,7 @@ _VERBS = {
     "inspect": look.run_inspect,
     "show": look.run_show,
     "verify": look.run_verify,
+    "report": report.run,
 }
 
 

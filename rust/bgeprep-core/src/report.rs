@@ -160,6 +160,37 @@ impl RejectPart {
     }
 }
 
+/// How alike a dropped text and its twin are; sorts as the number does, "not taken" last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Similarity(u32);
+
+impl Similarity {
+    /// No similarity was taken.
+    pub const NONE: Self = Self(u32::MAX);
+    /// Equal texts.
+    pub const EQUAL: Self = Self(1f32.to_bits());
+
+    /// A Jaccard similarity, 0 to 1.
+    pub fn of(jaccard: f32) -> Self {
+        Self(jaccard.to_bits())
+    }
+
+    /// The number as it is written to work files.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The way back.
+    pub fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// The number, NaN if none was taken.
+    pub fn value(self) -> f32 {
+        f32::from_bits(self.0)
+    }
+}
+
 /// Counts by reason for one source: whole rows, and texts of rows that stayed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {

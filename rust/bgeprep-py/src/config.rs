@@ -8,7 +8,10 @@ use bgeprep_core::clean::CleanRules;
 use bgeprep_core::clean::boilerplate::Boilerplate;
 use bgeprep_core::clean::language::LanguageRule;
 use bgeprep_core::clean::text::TextForm;
-use bgeprep_core::config::{DedupMode, DedupRules, InputFile, PrepPlan, RunOptions, SourceSpec};
+use bgeprep_core::config::{
+    DedupMode, DedupRules, InputFile, MissingScores, PrepPlan, RunOptions, ScoreRules, SourceSpec,
+};
+use bgeprep_core::exclude::{BenchmarkFile, BenchmarkKind, BenchmarkSpec, ExcludeRules, FileRole};
 use bgeprep_core::pair::Task;
 use bgeprep_core::read::{CHUNK_BYTES, ColumnMapping, Format, LabelMeaning, ReadOptions};
 use bgeprep_core::{Error, Result};
@@ -52,6 +55,38 @@ struct DedupConfig {
     max_cluster: usize,
 }
 
+/// `bgeprep.config.ExcludeConfig`, without its paths: `bgeprep.exclude.Benchmark`s are what they hold.
+#[derive(FromPyObject)]
+struct ExcludeConfig {
+    corpus: bool,
+    containment: bool,
+}
+
+/// `bgeprep.exclude.BenchmarkFile`.
+#[derive(FromPyObject)]
+struct PyBenchmarkFile {
+    path: PathBuf,
+    origin: String,
+    role: String,
+}
+
+/// `bgeprep.exclude.Benchmark`.
+#[derive(FromPyObject)]
+pub(crate) struct Benchmark {
+    name: String,
+    kind: String,
+    files: Vec<PyBenchmarkFile>,
+}
+
+/// `bgeprep.scores.Scores`.
+#[derive(FromPyObject)]
+pub(crate) struct Scores {
+    path: PathBuf,
+    files: Vec<PathBuf>,
+    min_score: f32,
+    missing: String,
+}
+
 /// `bgeprep.config.ShardConfig`.
 #[derive(FromPyObject)]
 struct ShardConfig {
@@ -64,6 +99,7 @@ struct ShardConfig {
 pub(crate) struct PrepConfig {
     read: ReadConfig,
     dedup: DedupConfig,
+    exclude: ExcludeConfig,
     shard: ShardConfig,
 }
 
@@ -90,6 +126,7 @@ struct PyInputFile {
     path: PathBuf,
     origin: String,
     bytes: u64,
+    set: Option<PathBuf>,
 }
 
 /// `bgeprep.inputs.Source`.
@@ -98,6 +135,7 @@ pub(crate) struct Source {
     config: SourceConfig,
     files: Vec<PyInputFile>,
     priority: u32,
+    against: bool,
     clean: CleanConfig,
 }
 
@@ -123,8 +161,13 @@ impl TryFrom<PyRunOptions> for RunOptions {
 }
 
 /// The plan that a config, its sources and the resolved config as JSON make.
-pub(crate) fn plan(config: PrepConfig, sources: Vec<Source>, resolved: &str) -> Result<PrepPlan> {
-    let PrepConfig { read, dedup, shard } = config;
+pub(crate) fn plan(
+    config: PrepConfig,
+    sources: Vec<Source>,
+    (benchmarks, scores): (Vec<Benchmark>, Option<Scores>),
+    resolved: &str,
+) -> Result<PrepPlan> {
+    let PrepConfig { read, dedup, exclude, shard } = config;
     Ok(PrepPlan {
         sources: sources.into_iter().map(|source| source_spec(source, &read)).collect::<Result<_>>()?,
         dedup: DedupRules {
@@ -140,11 +183,38 @@ pub(crate) fn plan(config: PrepConfig, sources: Vec<Source>, resolved: &str) -> 
             permutations: dedup.permutations,
             max_cluster: dedup.max_cluster,
         },
+        exclude: ExcludeRules {
+            benchmarks: benchmarks.into_iter().map(benchmark_spec).collect::<Result<_>>()?,
+            corpus: exclude.corpus,
+            containment: exclude.containment,
+        },
+        scores: scores.map(score_rules).transpose()?,
         max_bad: read.max_bad,
         seed: shard.seed,
         part_bytes: shard.part_bytes,
         config: serde_json::from_str(resolved).map_err(|error| Error::Internal(error.to_string()))?,
     })
+}
+
+fn benchmark_spec(benchmark: Benchmark) -> Result<BenchmarkSpec> {
+    let unknown = |what: &str, found: &str| Error::Internal(format!("unknown {what} of a benchmark: {found}"));
+    let Benchmark { name, kind, files } = benchmark;
+    let kind = BenchmarkKind::from_name(&kind).ok_or_else(|| unknown("kind", &kind))?;
+    let file = |PyBenchmarkFile { path, origin, role }: PyBenchmarkFile| {
+        let role = FileRole::from_name(&role).ok_or_else(|| unknown("file", &role))?;
+        Ok(BenchmarkFile { path, origin, role })
+    };
+    Ok(BenchmarkSpec { name, kind, files: files.into_iter().map(file).collect::<Result<_>>()? })
+}
+
+fn score_rules(scores: Scores) -> Result<ScoreRules> {
+    let missing = match scores.missing.as_str() {
+        "error" => MissingScores::Error,
+        "keep" => MissingScores::Keep,
+        "drop" => MissingScores::Drop,
+        other => return Err(Error::config("scores.missing", format!("expected error, keep or drop, found {other}"))),
+    };
+    Ok(ScoreRules { path: scores.path, files: scores.files, min_score: scores.min_score, missing })
 }
 
 /// The rules of one source, whose name and language are given.
@@ -183,7 +253,7 @@ fn clean_rules(clean: CleanConfig, name: &str, language: &str) -> Result<CleanRu
 }
 
 fn source_spec(source: Source, read: &ReadConfig) -> Result<SourceSpec> {
-    let Source { config, files, priority, clean } = source;
+    let Source { config, files, priority, against, clean } = source;
     let clean = clean_rules(clean, &config.name, &config.language)?;
     let key = |name: &str| format!("sources.{}.{name}", config.name);
     let format = Format::from_name(&config.format)
@@ -250,7 +320,8 @@ fn source_spec(source: Source, read: &ReadConfig) -> Result<SourceSpec> {
         clean,
         inputs: files
             .into_iter()
-            .map(|file| InputFile { path: file.path, origin: file.origin, bytes: file.bytes })
+            .map(|file| InputFile { path: file.path, origin: file.origin, bytes: file.bytes, set: file.set })
             .collect(),
+        against,
     })
 }

@@ -1,6 +1,7 @@
 //! Raw pairs → clean pairs. Every rule has a reason name and can be set or switched off.
 
 pub mod boilerplate;
+mod kept;
 pub mod language;
 pub mod quality;
 pub mod repetition;
@@ -14,6 +15,7 @@ use language::LanguageRule;
 
 use crate::pair::{RawPair, Task};
 use crate::report::{Reason, RejectPart};
+pub use kept::KeptRow;
 use text::{Identity, TextForm};
 
 /// The rules of cleaning; 0 (or a share above 1) switches a bound off.
@@ -56,6 +58,10 @@ pub struct CleanText {
     pub identity: Identity,
     /// Teacher score or grade, NaN for none.
     pub score: f32,
+    /// Its place in the record's list.
+    pub item: u32,
+    /// The batching key that a shard set gave it, where that is not its own exact key.
+    pub cluster: Option<u64>,
 }
 
 /// One pair that passed. Buffers are reused from record to record.
@@ -77,6 +83,8 @@ pub struct CleanPair {
     pub has_pos_scores: bool,
     /// Whether any negative carries a score.
     pub has_neg_scores: bool,
+    /// What a row of a shard set brought along.
+    pub kept: KeptRow,
 }
 
 /// Something that went while cleaning one record.
@@ -131,6 +139,7 @@ impl Cleaner {
         pair.has_neg_scores = pair.neg.iter().any(|text| !text.score.is_nan());
 
         if !pair.pos.is_empty() || (labelled_negative && !pair.neg.is_empty()) {
+            kept::take_over(raw, pair);
             return true;
         }
         // A row whose only text of worth went is named after what happened to that text.
@@ -165,7 +174,10 @@ impl Cleaner {
                 copies_query.then(|| (Reason::QueryEqualsPositive, detail()))
             });
             match fault {
-                None => kept += 1,
+                None => {
+                    out[kept].item = item as u32;
+                    kept += 1;
+                }
                 Some((reason, detail)) => removed.push(Removed { part, item: item as u32, reason, detail }),
             }
         }

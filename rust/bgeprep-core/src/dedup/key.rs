@@ -1,4 +1,4 @@
-//! What dedup knows of one positive or negative: 72 bytes, wherever its text lies.
+//! What dedup knows of one positive or negative: 84 bytes, wherever its text lies.
 
 use crate::shuffle::RowId;
 
@@ -17,17 +17,19 @@ pub enum Kind {
 /// One (query, text) of one row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct KeyRecord {
-    /// xxh3-128 of the normalised query; its low bits choose the partition.
+    /// xxh3-128 of the normalised query.
     pub query: u128,
+    /// Exact key of the query; chooses the partition.
+    pub query_key: u64,
     /// xxh3-128 of the normalised text.
     pub text: u128,
-    /// Batching key of the text.
+    /// Exact key of the text.
     pub text_key: u64,
     /// The row.
     pub row: RowId,
     /// The bucket that holds it.
     pub bucket: u32,
-    /// Priority of its source: lower survives.
+    /// Priority of its source: lower survives; 0 is that of rows that are only compared with.
     pub priority: u32,
     /// Source and task slot: merging stays within one.
     pub slot: u32,
@@ -41,23 +43,26 @@ pub struct KeyRecord {
     pub symmetric: bool,
     /// Whether the source merges positives of one query.
     pub merge: bool,
+    /// Whether near duplicates of it go, and not only equal ones.
+    pub near: bool,
 }
 
 impl KeyRecord {
     /// Bytes of an encoded record.
-    pub const SIZE: usize = 16 + 16 + 8 + 4 + 8 + 4 * 5 + 3;
+    pub const SIZE: usize = 16 + 16 + 8 + 8 + 4 + 8 + 4 * 5 + 4;
 
     /// Appends the record to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.query.to_le_bytes());
         out.extend_from_slice(&self.text.to_le_bytes());
+        out.extend_from_slice(&self.query_key.to_le_bytes());
         out.extend_from_slice(&self.text_key.to_le_bytes());
         out.extend_from_slice(&self.row.file.to_le_bytes());
         out.extend_from_slice(&self.row.line.to_le_bytes());
         for number in [self.bucket, self.priority, self.slot, self.score.to_bits(), self.item] {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        out.extend_from_slice(&[self.kind as u8, u8::from(self.symmetric), u8::from(self.merge)]);
+        out.extend_from_slice(&[self.kind as u8, u8::from(self.symmetric), u8::from(self.merge), u8::from(self.near)]);
     }
 
     /// Reads records from the bytes of a partition.
@@ -72,22 +77,24 @@ impl KeyRecord {
         Self {
             query: wide(0),
             text: wide(16),
-            text_key: long(32),
-            row: RowId { file: word(40), line: long(44) },
-            bucket: word(52),
-            priority: word(56),
-            slot: word(60),
-            score: f32::from_bits(word(64)),
-            item: word(68),
-            kind: [Kind::Positive, Kind::Mirror, Kind::Negative][usize::from(bytes[72])],
-            symmetric: bytes[73] != 0,
-            merge: bytes[74] != 0,
+            query_key: long(32),
+            text_key: long(40),
+            row: RowId { file: word(48), line: long(52) },
+            bucket: word(60),
+            priority: word(64),
+            slot: word(68),
+            score: f32::from_bits(word(72)),
+            item: word(76),
+            kind: [Kind::Positive, Kind::Mirror, Kind::Negative][usize::from(bytes[80])],
+            symmetric: bytes[81] != 0,
+            merge: bytes[82] != 0,
+            near: bytes[83] != 0,
         }
     }
 
     /// The partition among `count`.
     pub fn partition(&self, count: usize) -> usize {
-        (self.query as u64 % count as u64) as usize
+        (self.query_key % count as u64) as usize
     }
 
     /// Ascending order of survival: priority, then score (higher first, none last), then origin.
@@ -122,6 +129,7 @@ mod tests {
     fn a_record_comes_back_as_it_was() {
         let record = KeyRecord {
             query: u128::MAX - 5,
+            query_key: 3,
             text: 77,
             text_key: 1 << 63,
             row: RowId { file: 9, line: 1 << 50 },
@@ -133,6 +141,7 @@ mod tests {
             kind: Kind::Negative,
             symmetric: true,
             merge: false,
+            near: true,
         };
         let mut bytes = Vec::new();
         record.encode(&mut bytes);

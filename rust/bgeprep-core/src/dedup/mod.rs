@@ -9,6 +9,9 @@
 pub mod decision;
 pub mod exact;
 pub mod key;
+pub mod unite;
+
+mod near;
 
 pub use decision::{Action, Decision};
 pub use key::{KeyRecord, Kind};

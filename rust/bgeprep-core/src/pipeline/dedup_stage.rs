@@ -1,37 +1,39 @@
 //! Dedup: key partitions → decisions by bucket, then the texts that change rows.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
 use super::gate::{Gate, for_each};
+use super::journal::Found;
 use super::layout::BucketLayout;
+use super::read_stage::{KEYS, ROWS};
 use crate::config::PrepPlan;
-use crate::dedup::{Action, Decision, KeyRecord, exact};
+use crate::dedup::{Action, Decision, KeyRecord, exact, unite};
+use crate::near::table::NearTables;
 use crate::progress::Progress;
-use crate::shuffle::bucket::{SortedRows, Spill, load, path, size};
+use crate::shuffle::RowId;
+use crate::shuffle::bucket::SortedRows;
 use crate::shuffle::row::{SpillRow, decode, peek};
+use crate::shuffle::spill::{Packing, Spill, load, path, raw_size, size};
 use crate::shuffle::transfer::{Cargo, Transfer};
-use crate::shuffle::{RowId, order_key};
 use crate::{Error, Result};
 
 /// Names of the spill families.
-pub const ROWS: &str = "rows";
-/// See `ROWS`.
-pub const KEYS: &str = "keys";
-/// See `ROWS`.
 pub const DECISIONS: &str = "decisions";
-/// See `ROWS`.
+/// See `DECISIONS`.
 pub const TRANSFERS: &str = "transfers";
+/// See `DECISIONS`.
+const MOVED: &str = "moved";
 
 /// What the stage leaves to know.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DedupReport {
     /// Rows that go, by bucket.
     pub dropped_rows: Vec<u64>,
-    /// Bytes of the decision and transfer files.
-    pub spilled: u64,
+    /// Whether a bucket's rows give texts to others, by bucket.
+    pub gives: Vec<bool>,
 }
 
 /// Folders, limits and counters that a stage after reading works with.
@@ -53,64 +55,145 @@ pub struct Stage<'a> {
     pub progress: &'a Progress,
 }
 
+impl Stage<'_> {
+    /// A step of `jobs` jobs begins.
+    pub(super) fn begin(&self, jobs: usize) {
+        self.progress.parts_total.store(jobs as u64, Ordering::Relaxed);
+        self.progress.parts_done.store(0, Ordering::Relaxed);
+    }
+
+    /// A job is done.
+    pub(super) fn step(&self) {
+        self.progress.parts_done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Decides every partition, then moves texts.
-pub fn run(stage: &Stage<'_>) -> Result<DedupReport> {
-    let buckets = stage.layout.buckets;
-    let decisions = Spill::create(stage.dedup, DECISIONS, buckets, stage.memory / 4)?;
-    let dropped: Vec<AtomicU64> = (0..buckets).map(|_| AtomicU64::new(0)).collect();
-    let gives: Vec<AtomicBool> = (0..buckets).map(|_| AtomicBool::new(false)).collect();
+pub fn run(stage: &Stage<'_>, near: Option<&NearTables>) -> Result<DedupReport> {
+    let (buckets, partitions) = (stage.layout.buckets, stage.layout.partitions);
+    if let Some(near) = near {
+        gather_families(stage, near)?;
+    }
+    if stage.layout.unite_keys {
+        unite::run(stage.read, stage.dedup, near)?;
+    }
+    let found = Found::<(), DedupReport>::read(&stage.dedup.join("journal"))?;
+    let lengths = found.lengths(0, buckets);
+    let decisions = Spill::reopen(stage.dedup, DECISIONS, Packing::Plain, stage.memory / 4, &lengths)?;
+    let journal = found.go_on(vec![&decisions])?;
     let gate = Gate::new(stage.memory);
-    let partitions = stage.layout.partitions;
-    stage.progress.parts_total.store(partitions as u64, Ordering::Relaxed);
-    stage.progress.parts_done.store(0, Ordering::Relaxed);
+    stage.begin(partitions);
     for_each(stage.threads, partitions, |index| {
         stage.progress.check()?;
-        let keys = path(stage.read, KEYS, index);
+        if found.done.contains_key(&index) {
+            stage.step();
+            return Ok(());
+        }
+        let (keys, moved) = (path(stage.read, KEYS, index), path(stage.dedup, MOVED, index));
         // Encoded and decoded records live side by side for a moment.
-        let _pass = gate.enter(size(&keys)? * 5 / 2);
-        let records = KeyRecord::decode_all(&load(&keys)?);
-        let (mut bytes, mut failed) = (Vec::new(), None);
-        exact::decide(records, stage.plan.dedup.mode, &mut |bucket, decision| {
+        let _pass = gate.enter((size(&keys)? + size(&moved)?) * 5 / 2);
+        let mut records = KeyRecord::decode_all(&load(&keys)?);
+        if let Some(near) = near {
+            records.retain(|record| !leaves(record, near, partitions, index));
+            records.extend(KeyRecord::decode_all(&load(&moved)?));
+        }
+        let (mut bytes, mut failed) = (Vec::new(), Ok(()));
+        let mut report = DedupReport { dropped_rows: vec![0; buckets], gives: vec![false; buckets] };
+        exact::decide(records, stage.plan.dedup.mode, near, &mut |bucket, decision| {
+            if is_about_others(stage.layout, bucket, decision.action) {
+                return;
+            }
             match decision.action {
-                Action::DropRow(..) => {
-                    dropped[bucket as usize].fetch_add(1, Ordering::Relaxed);
-                }
+                Action::DropRow(..) => report.dropped_rows[bucket as usize] += 1,
                 Action::GivePositive(..) | Action::GiveNegative(..) | Action::GiveScore(..) => {
-                    gives[bucket as usize].store(true, Ordering::Relaxed);
+                    report.gives[bucket as usize] = true;
                 }
                 _ => {}
             }
             bytes.clear();
             decision.encode(&mut bytes);
             if let Err(error) = decisions.append(bucket as usize, &bytes) {
-                failed.get_or_insert(error);
+                failed = Err(error);
             }
         });
-        stage.progress.parts_done.fetch_add(1, Ordering::Relaxed);
-        failed.map_or(Ok(()), Err)
+        failed?;
+        journal.done(index, (), vec![keys, moved], |sum| {
+            sum.dropped_rows.resize(buckets, 0);
+            sum.gives.resize(buckets, false);
+            sum.dropped_rows.iter_mut().zip(report.dropped_rows).for_each(|(total, new)| *total += new);
+            sum.gives.iter_mut().zip(report.gives).for_each(|(any, new)| *any |= new);
+        })?;
+        stage.step();
+        Ok(())
     })?;
-    decisions.finish()?;
+    let mut report = journal.finish()?;
+    report.dropped_rows.resize(buckets, 0);
+    report.gives.resize(buckets, false);
 
     let transfers = Spill::create(stage.dedup, TRANSFERS, buckets, stage.memory / 4)?;
-    let giving: Vec<usize> = (0..buckets).filter(|&bucket| gives[bucket].load(Ordering::Relaxed)).collect();
+    let giving: Vec<usize> = (0..buckets).filter(|&bucket| report.gives[bucket]).collect();
     let gate = Gate::new(stage.memory / 2);
     for_each(stage.threads, giving.len(), |index| {
         stage.progress.check()?;
         move_texts(stage, giving[index], &transfers, &gate)
     })?;
     transfers.finish()?;
-    Ok(DedupReport {
-        dropped_rows: dropped.into_iter().map(AtomicU64::into_inner).collect(),
-        spilled: super::work::bytes_in(stage.dedup)?,
-    })
+    Ok(report)
+}
+
+/// Whether a decision changes, or gives to, a row that is only compared with: nothing comes of it.
+fn is_about_others(layout: &BucketLayout, bucket: u32, action: Action) -> bool {
+    let to = match action {
+        Action::GivePositive(_, to) | Action::GiveNegative(_, to) | Action::GiveScore(_, to) => to.bucket,
+        _ => bucket,
+    };
+    bucket.max(to) as usize >= layout.own_buckets
+}
+
+/// Whether a record belongs to the partition of its query's cluster, and that is another one.
+fn leaves(record: &KeyRecord, near: &NearTables, partitions: usize, index: usize) -> bool {
+    let home = near.query.cluster(record.query_key) % partitions as u64;
+    home as usize != index
+}
+
+/// Near queries are decided together, so their records meet in the partition of their cluster.
+fn gather_families(stage: &Stage<'_>, near: &NearTables) -> Result<()> {
+    let partitions = stage.layout.partitions;
+    let found = Found::<(), ()>::read(&stage.dedup.join("moved"))?;
+    if found.done.len() == partitions {
+        return Ok(());
+    }
+    let lengths = found.lengths(0, partitions);
+    let spill = Spill::reopen(stage.dedup, MOVED, Packing::Plain, stage.memory / 4, &lengths)?;
+    let journal = found.go_on(vec![&spill])?;
+    let gate = Gate::new(stage.memory);
+    for_each(stage.threads, partitions, |index| {
+        stage.progress.check()?;
+        if found.done.contains_key(&index) {
+            return Ok(());
+        }
+        let keys = path(stage.read, KEYS, index);
+        let _pass = gate.enter(size(&keys)? * 5 / 2);
+        let mut bytes = Vec::new();
+        for record in KeyRecord::decode_all(&load(&keys)?) {
+            if leaves(&record, near, partitions, index) {
+                bytes.clear();
+                record.encode(&mut bytes);
+                let home = near.query.cluster(record.query_key) % partitions as u64;
+                spill.append(home as usize, &bytes)?;
+            }
+        }
+        journal.done(index, (), Vec::new(), |()| ())
+    })?;
+    journal.finish()
 }
 
 /// Sends off every text of a bucket that a decision gives to another row.
 fn move_texts(stage: &Stage<'_>, bucket: usize, transfers: &Spill, gate: &Gate) -> Result<()> {
     let rows_path = path(stage.read, ROWS, bucket);
     let decisions_path = path(stage.dedup, DECISIONS, bucket);
-    let _pass = gate.enter(size(&rows_path)? + 2 * size(&decisions_path)?);
-    let mut decisions = Along::new(Decision::decode_all(&load(&decisions_path)?), stage.layout, |one| one.row);
+    let _pass = gate.enter(raw_size(&rows_path)? + 2 * size(&decisions_path)?);
+    let mut decisions = Along::new(Decision::decode_all(&load(&decisions_path)?), stage.layout, |one| one.row)?;
     let rows = SortedRows::open(&rows_path, stage.memory / 2)?;
     let (mut scratch, mut bytes) = (Vec::new(), Vec::new());
     for position in 0..rows.len() {
@@ -158,14 +241,14 @@ pub struct Along<T> {
 
 impl<T> Along<T> {
     /// Sorts `items`, each about the row that `row` names, into shuffled order; items of one row keep theirs.
-    pub fn new(items: Vec<T>, layout: &BucketLayout, row: impl Fn(&T) -> RowId) -> Self {
+    pub fn new(items: Vec<T>, layout: &BucketLayout, row: impl Fn(&T) -> RowId) -> Result<Self> {
         let place = |item: T| {
             let row = row(&item);
-            (order_key(layout.files[row.file as usize].seed, row.line), row, item)
+            Ok((layout.order(row)?, row, item))
         };
-        let mut items: Vec<_> = items.into_iter().map(place).collect();
+        let mut items = items.into_iter().map(place).collect::<Result<Vec<_>>>()?;
         items.sort_by_key(|&(order, row, _)| (order, row));
-        Self { items, at: 0 }
+        Ok(Self { items, at: 0 })
     }
 
     /// The items about the next row, which must come after all rows asked for before.

@@ -1,5 +1,7 @@
 //! Percentiles of text lengths in constant memory, the same for any split over threads.
 
+use serde::{Deserialize, Serialize};
+
 use crate::shard::LengthStats;
 
 /// Lengths below this are counted one by one; above, in steps of about 1.6 %.
@@ -7,7 +9,7 @@ const EXACT: u64 = 1024;
 const STEPS: u64 = 64;
 
 /// Counts of lengths in characters.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LengthCounts {
     counts: Vec<u64>,
     total: u64,

@@ -5,31 +5,40 @@
 
 pub mod dedup_stage;
 pub mod gate;
+pub mod journal;
 pub mod layout;
 pub mod lengths;
+pub mod near_stage;
 pub mod read_stage;
 pub mod rejects;
 pub mod shard_stage;
 pub mod work;
 
+mod batching_keys;
 mod commit;
+mod exclusion;
+mod keys;
+mod read_worker;
+mod sketching;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use crate::config::{PrepPlan, RunOptions};
+use crate::config::{DedupMode, PrepPlan, RunOptions};
+use crate::exclude::{Benchmarks, Comparison};
+use crate::near::table::NearTables;
 use crate::pair::Task;
 use crate::progress::Progress;
+use crate::scores::{ScoreFilter, ScoreTable};
 use crate::shard::Manifest;
-use crate::shuffle::bucket::Spill;
+use crate::shard::reports::NearReport;
 use crate::{Error, Result};
-use dedup_stage::{DedupReport, KEYS, ROWS, Stage};
+use dedup_stage::{DedupReport, Stage};
 use layout::{BucketLayout, TASKS};
-use read_stage::{Outputs, ReadReport};
-use rejects::RejectSink;
-use shard_stage::PartJob;
-use work::{WorkFolder, bytes_in};
+use read_stage::{Filters, ReadReport};
+use shard_stage::{PartJob, Parts};
+use work::WorkFolder;
 
 /// Least memory that a run can work with.
 pub const MIN_MEMORY: u64 = 64 << 20;
@@ -41,6 +50,8 @@ pub struct Outcome {
     pub manifest: Manifest,
     /// Files without a single record.
     pub empty_files: Vec<String>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
     /// Whether an earlier, killed run was gone on with.
     pub resumed: bool,
     /// Whether work files of another input or config were thrown away.
@@ -55,36 +66,31 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
     }
     let work = WorkFolder::open(&options.work, &options.fingerprint)?;
     let (resumed, discarded) = (work.resumed, work.discarded);
-    let layout = BucketLayout::new(plan);
+    let layout = BucketLayout::new(plan)?;
     progress.bytes_total.store(layout.files.iter().map(|file| file.bytes).sum(), Ordering::Relaxed);
 
-    let read_folder = work.stage("read");
-    let read_rejects = work.stage("read-rejects");
+    let [read_folder, read_rejects, near_folder, dedup_folder, shard_folder] =
+        ["read", "read-rejects", "near", "dedup", "shard"].map(|name| work.stage(name));
     progress.enter("read");
     let read = match work.done::<ReadReport>("read")? {
-        Some(report) if bytes_in(&read_folder)? == report.spilled => {
+        Some(report) => {
             progress.bytes_done.store(progress.bytes_total.load(Ordering::Relaxed), Ordering::Relaxed);
             report
         }
-        _ => {
-            reset(&read_folder)?;
-            let outputs = Outputs {
-                rows: Spill::create(&read_folder, ROWS, layout.buckets, options.memory / 4)?,
-                keys: Spill::create(&read_folder, KEYS, layout.partitions, options.memory / 8)?,
-                rejects: RejectSink::create(&read_rejects, options.memory / 16)?,
+        None => {
+            fs_err::create_dir_all(&read_folder).map_err(Error::io(&read_folder, "create"))?;
+            let filters = Filters {
+                scores: score_filter(plan, options, &work, progress)?,
+                benchmarks: load_benchmarks(plan, options, progress)?,
             };
-            let mut report = read_stage::run(plan, &layout, &outputs, options.threads, progress)?;
-            outputs.rows.finish()?;
-            outputs.keys.finish()?;
-            outputs.rejects.finish()?;
-            report.spilled = bytes_in(&read_folder)?;
+            progress.enter("read");
+            let place = (read_folder.as_path(), read_rejects.as_path());
+            let report = read_stage::run((plan, &layout), &filters, options, place, progress)?;
             work.mark("read", &report)?;
             report
         }
     };
 
-    progress.enter("dedup");
-    let dedup_folder = work.stage("dedup");
     let stage = Stage {
         plan,
         layout: &layout,
@@ -95,11 +101,30 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
         memory: options.memory / 4 * 3,
         progress,
     };
+    let near = match plan.dedup.mode {
+        DedupMode::Near => {
+            progress.enter("near");
+            let report = match work.done::<NearReport>("near")? {
+                Some(report) => report,
+                None => {
+                    let report = near_stage::run(&stage, &near_folder, &read)?;
+                    work.mark("near", &report)?;
+                    report
+                }
+            };
+            near_stage::clean_up(&stage, &near_folder)?;
+            Some((report, NearTables::open(&near_folder)?))
+        }
+        DedupMode::None | DedupMode::Exact => None,
+    };
+    let tables = near.as_ref().map(|(_, tables)| tables);
+
+    progress.enter("dedup");
     let dedup = match work.done::<DedupReport>("dedup")? {
-        Some(report) if bytes_in(&dedup_folder)? == report.spilled => report,
-        _ => {
-            reset(&dedup_folder)?;
-            let report = dedup_stage::run(&stage)?;
+        Some(report) => report,
+        None => {
+            fs_err::create_dir_all(&dedup_folder).map_err(Error::io(&dedup_folder, "create"))?;
+            let report = dedup_stage::run(&stage, tables)?;
             work.mark("dedup", &report)?;
             report
         }
@@ -112,30 +137,51 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
         return Err(nothing_kept(plan, &read, &dedup));
     }
     let set = options.out.join(".work").join("set");
-    reset(&set)?;
-    let shard_rejects = work.stage("shard-rejects");
-    let sink = RejectSink::create(&shard_rejects, options.memory / 16)?;
-    let results = shard_stage::run(&stage, &jobs, &set, &sink)?;
-    sink.finish()?;
+    let parts = Parts { jobs: &jobs, set: &set, folder: &shard_folder, read: &read, near: tables };
+    let results = shard_stage::run(&stage, &parts)?;
+    let shard_rejects = shard_folder.join(shard_stage::REJECTS);
 
     progress.enter("commit");
     let finish = commit::Commit { plan, options, layout: &layout, read: &read, names: &names, set: &set };
-    let manifest = finish.run(results, &[read_rejects, shard_rejects])?;
+    let manifest = finish.run(results, near.map(|(report, _)| report), &[read_rejects, shard_rejects])?;
     work.remove()?;
     // The set was assembled beside its place even where the work files lay elsewhere.
     let beside = options.out.join(".work");
     if beside.exists() {
         fs_err::remove_dir_all(&beside).map_err(Error::io(&beside, "remove"))?;
     }
-    Ok(Outcome { manifest, empty_files: read.empty_files, resumed, discarded })
+    Ok(Outcome { manifest, empty_files: read.empty_files, warnings: read.warnings, resumed, discarded })
 }
 
-/// An empty folder, whatever was there.
-fn reset(folder: &std::path::Path) -> Result<()> {
-    if folder.exists() {
-        fs_err::remove_dir_all(folder).map_err(Error::io(folder, "remove"))?;
+/// The benchmarks that rows are compared with, if there are any. They may take a quarter of memory:
+/// with the spill buffers and the chunks being read that is most of it.
+fn load_benchmarks(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result<Option<Benchmarks>> {
+    if plan.exclude.benchmarks.is_empty() {
+        return Ok(None);
     }
-    fs_err::create_dir_all(folder).map_err(Error::io(folder, "create"))
+    progress.enter("exclude");
+    let how = Comparison { form: plan.sources[0].clean.form, threshold: plan.dedup.near_threshold };
+    Benchmarks::load(&plan.exclude, how, options.memory / 4, progress).map(Some)
+}
+
+/// The filter by scores, its table made or found in the work folder.
+fn score_filter(
+    plan: &PrepPlan,
+    options: &RunOptions,
+    work: &WorkFolder,
+    progress: &Progress,
+) -> Result<Option<ScoreFilter>> {
+    let Some(rules) = &plan.scores else { return Ok(None) };
+    let folder = work.stage("scores");
+    if work.done::<()>("scores")?.is_none() {
+        if folder.exists() {
+            fs_err::remove_dir_all(&folder).map_err(Error::io(&folder, "remove"))?;
+        }
+        fs_err::create_dir_all(&folder).map_err(Error::io(&folder, "create"))?;
+        ScoreTable::make(&rules.files, &folder, options.memory / 4, &|| progress.check())?;
+        work.mark("scores", &())?;
+    }
+    Ok(Some(ScoreFilter::new(rules.clone(), ScoreTable::open(&folder)?)))
 }
 
 /// The source names of the slots that rows were read for: a source whose rows have one task keeps

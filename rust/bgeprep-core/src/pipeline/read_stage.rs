@@ -4,24 +4,27 @@
 //! happens under the file's lock, all the rest outside of it. So one big file keeps every thread
 //! busy, and so do many small ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
 
+use super::journal::{Found, Journal, Output};
 use super::layout::{BucketLayout, FileEntry};
-use super::rejects::{Reject, RejectSink, Similarity, Twin};
-use crate::clean::{CleanPair, CleanText, Cleaner};
-use crate::config::PrepPlan;
-use crate::dedup::{KeyRecord, Kind};
-use crate::pair::Task;
+use super::read_worker::Worker;
+use super::rejects::RejectSink;
+use crate::config::{DedupMode, PrepPlan, RunOptions};
+use crate::dedup::unite::{CLUSTERS, Space};
+use crate::exclude::Benchmarks;
+use crate::near::shingle::Rule;
 use crate::progress::Progress;
-use crate::read::{Body, Chunk, ChunkReader, Unmapped};
-use crate::report::{Reason, RejectPart, Tally};
-use crate::shard::rejects::excerpt;
-use crate::shuffle::bucket::Spill;
-use crate::shuffle::{RowId, order_key, row};
+use crate::read::{Chunk, ChunkReader};
+use crate::report::{Reason, Tally};
+use crate::scores::{ScoreCounts, ScoreFilter};
+use crate::shard::reports::{BenchmarkEntry, BenchmarkHits};
+use crate::shuffle::spill::{Packing, Spill};
 use crate::{Error, Result, read};
 
 /// Rows after which `max_bad` is looked at.
@@ -36,12 +39,65 @@ pub struct ReadReport {
     pub unmapped: BTreeMap<u32, BTreeMap<String, u64>>,
     /// Rows spilled, by bucket.
     pub bucket_rows: Vec<u64>,
+    /// Texts sketched, by space.
+    pub sketched: [u64; 2],
     /// Files without a single record.
     pub empty_files: Vec<String>,
     /// The first row that could not be read: file, line, reason, detail.
     pub first_bad: Option<(u32, u64, Reason, String)>,
-    /// Bytes of the spill files.
-    pub spilled: u64,
+    /// Rows that went because of a benchmark, by its index.
+    pub hits: BTreeMap<u32, BenchmarkHits>,
+    /// The benchmarks; once the stage is done, with these hits.
+    pub benchmarks: Vec<BenchmarkEntry>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
+    /// What the filter by scores saw, if there was one.
+    pub scores: Option<ScoreCounts>,
+}
+
+impl ReadReport {
+    /// Adds what one chunk came to.
+    pub(super) fn merge(&mut self, other: Self) {
+        for (slot, tally) in other.tallies {
+            self.tallies.entry(slot).or_default().merge(&tally);
+        }
+        for (source, columns) in other.unmapped {
+            let own = self.unmapped.entry(source).or_default();
+            for (column, count) in columns {
+                *own.entry(column).or_insert(0) += count;
+            }
+        }
+        if self.bucket_rows.len() < other.bucket_rows.len() {
+            self.bucket_rows.resize(other.bucket_rows.len(), 0);
+        }
+        for (total, new) in self.bucket_rows.iter_mut().zip(&other.bucket_rows) {
+            *total += new;
+        }
+        for (total, new) in self.sketched.iter_mut().zip(other.sketched) {
+            *total += new;
+        }
+        for (benchmark, hits) in other.hits {
+            self.hits.entry(benchmark).or_default().add(hits);
+        }
+        if let Some(scores) = other.scores {
+            self.scores.get_or_insert_default().merge(scores);
+        }
+        self.empty_files.extend(other.empty_files);
+        if let Some(bad) = other.first_bad
+            && self.first_bad.as_ref().is_none_or(|first| bad < *first)
+        {
+            self.first_bad = Some(bad);
+        }
+    }
+}
+
+/// What is known of a file's chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChunkDone {
+    /// This chunk is done.
+    Chunk(u32),
+    /// The file has this many chunks.
+    End(u32),
 }
 
 /// Where the stage writes.
@@ -53,24 +109,78 @@ pub struct Outputs {
     pub keys: Spill,
     /// Rejects.
     pub rejects: RejectSink,
+    /// Sketches, by space; only near dedup writes some.
+    pub sketches: Spill,
+    /// The sample that recall is measured on, by space.
+    pub sample: Spill,
+    /// Texts that shard sets keep in clusters, by space.
+    pub clusters: Spill,
 }
 
-/// Runs the stage on `threads` threads.
+/// What rows are held against while they are read, beside the cleaning rules.
+#[derive(Debug)]
+pub struct Filters {
+    /// The filter by scores.
+    pub scores: Option<ScoreFilter>,
+    /// Benchmarks that the set must not give away.
+    pub benchmarks: Option<Benchmarks>,
+}
+
+/// Names of the spill families.
+pub const ROWS: &str = "rows";
+/// See `ROWS`.
+pub const KEYS: &str = "keys";
+/// See `ROWS`.
+pub const SKETCHES: &str = "sketches";
+/// See `ROWS`.
+pub const SAMPLE: &str = "sample";
+
+/// Name of the stage's journal, in its folder.
+const JOURNAL: &str = "journal";
+
+/// Runs the stage in `folder`, or goes on with what a killed run left there.
 pub fn run(
-    plan: &PrepPlan,
-    layout: &BucketLayout,
-    outputs: &Outputs,
-    threads: usize,
+    (plan, layout): (&PrepPlan, &BucketLayout),
+    filters: &Filters,
+    options: &RunOptions,
+    (folder, rejects): (&Path, &Path),
     progress: &Progress,
 ) -> Result<ReadReport> {
-    let queue = FileQueue { files: &layout.files, plan, state: Mutex::default(), threads };
-    let shared = Mutex::new(ReadReport { bucket_rows: vec![0; layout.buckets], ..ReadReport::default() });
+    let found = Found::<ChunkDone, ReadReport>::read(&folder.join(JOURNAL))?;
+    let spaces = if plan.dedup.mode == DedupMode::Near { Rule::ALL.len() } else { 0 };
+    let spill = |output, name, count, packing, memory| {
+        Spill::reopen(folder, name, packing, memory, &found.lengths(output, count))
+    };
+    let runs = found.lengths(2, 1)[0] as usize;
+    let outputs = Outputs {
+        rows: spill(0, ROWS, layout.buckets, Packing::Zstd, options.memory / 4)?,
+        keys: spill(1, KEYS, layout.partitions, Packing::Plain, options.memory / 8)?,
+        rejects: RejectSink::reopen(rejects, options.memory / 16, runs)?,
+        sketches: spill(3, SKETCHES, spaces, Packing::Plain, 2 << 20)?,
+        sample: spill(4, SAMPLE, spaces, Packing::Plain, 1 << 20)?,
+        clusters: spill(5, CLUSTERS, Space::ALL.len(), Packing::Plain, 1 << 20)?,
+    };
+    let Outputs { rows, keys, rejects, sketches, sample, clusters } = &outputs;
+    let all: Vec<&dyn Output> = vec![rows, keys, rejects, sketches, sample, clusters];
+    let journal = found.go_on(all)?;
+    let sum = |count: fn(&Tally) -> u64| found.state.tallies.values().map(count).sum();
+    progress.rows_read.store(sum(|tally| tally.rows_read), Ordering::Relaxed);
+    progress.rows_dropped.store(sum(Tally::rows_dropped), Ordering::Relaxed);
+
+    let threads = options.threads;
+    let queue = FileQueue {
+        files: &layout.files,
+        plan,
+        state: Mutex::default(),
+        threads,
+        done: &found.done,
+        journal: &journal,
+    };
     let failed = Mutex::new(None);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                let mut worker = Worker::new(plan, layout, outputs, progress, &shared);
-                if let Err(error) = worker.run(&queue) {
+                if let Err(error) = work(&queue, Worker::new((plan, layout), filters, &outputs), progress) {
                     let mut failed = lock(&failed);
                     // The others stop because of this one: their `Interrupted` says nothing.
                     if failed.is_none() || matches!(*failed, Some(Error::Interrupted)) {
@@ -82,13 +192,57 @@ pub fn run(
         }
     });
     if let Some(error) = lock(&failed).take() {
+        // What is done stays done, unless the disk is the very thing that failed.
+        let _ = journal.finish();
         return Err(error);
     }
-    let mut report = std::mem::take(&mut *lock(&shared));
+    let mut report = journal.finish()?;
+    report.bucket_rows.resize(layout.buckets, 0);
     check_bad(plan, layout, &report, 1)?;
-    report.empty_files = std::mem::take(&mut lock(&queue.state).empty);
+    if let Some(filter) = &filters.scores {
+        filter.check(report.scores.get_or_insert_default(), |row| layout.origin(row))?;
+    }
     report.empty_files.sort();
+    if let Some(benchmarks) = &filters.benchmarks {
+        (report.benchmarks, report.warnings) = (benchmarks.entries.clone(), benchmarks.warnings.clone());
+        for (&benchmark, &hits) in &report.hits {
+            report.benchmarks[benchmark as usize].hits = hits;
+        }
+    }
     Ok(report)
+}
+
+/// One thread's part: chunk after chunk of whichever file is open.
+fn work(queue: &FileQueue<'_>, mut worker: Worker<'_>, progress: &Progress) -> Result<()> {
+    let mut turn = 0;
+    while let Some(file) = queue.take(turn)? {
+        turn += 1;
+        loop {
+            progress.check()?;
+            if lock(&queue.state).stopped {
+                return Err(Error::Interrupted);
+            }
+            let (number, chunk) = file.next(progress)?;
+            let Some(chunk) = chunk else {
+                queue.close(&file, number)?;
+                break;
+            };
+            if file.done.contains(&number) {
+                continue;
+            }
+            let report = worker.chunk(&chunk, file.index)?;
+            let count = |count: fn(&Tally) -> u64| report.tallies.values().map(count).sum();
+            progress.rows_read.fetch_add(count(|tally| tally.rows_read), Ordering::Relaxed);
+            progress.rows_dropped.fetch_add(count(Tally::rows_dropped), Ordering::Relaxed);
+            let mut verdict = Ok(());
+            queue.journal.done(file.index, ChunkDone::Chunk(number), Vec::new(), |sum| {
+                sum.merge(report);
+                verdict = check_bad(queue.plan, worker.layout, sum, BAD_CHECK_ROWS);
+            })?;
+            verdict?;
+        }
+    }
+    Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -117,14 +271,29 @@ fn check_bad(plan: &PrepPlan, layout: &BucketLayout, report: &ReadReport, from: 
 
 struct OpenFile {
     index: usize,
-    reader: Mutex<Box<dyn ChunkReader>>,
+    /// The reader, and the number of its next chunk.
+    reader: Mutex<(Box<dyn ChunkReader>, u32)>,
+    /// Chunks that a killed run has done.
+    done: BTreeSet<u32>,
+}
+
+impl OpenFile {
+    /// Cuts the next chunk; its number, or the number of chunks at the end.
+    fn next(&self, progress: &Progress) -> Result<(u32, Option<Chunk>)> {
+        let mut reader = lock(&self.reader);
+        let before = reader.0.bytes_read();
+        let chunk = reader.0.next_chunk()?;
+        progress.bytes_done.fetch_add(reader.0.bytes_read() - before, Ordering::Relaxed);
+        let number = reader.1;
+        reader.1 += u32::from(chunk.is_some());
+        Ok((number, chunk))
+    }
 }
 
 #[derive(Default)]
 struct QueueState {
     next: usize,
     open: Vec<Arc<OpenFile>>,
-    empty: Vec<String>,
     stopped: bool,
 }
 
@@ -133,254 +302,51 @@ struct FileQueue<'a> {
     plan: &'a PrepPlan,
     state: Mutex<QueueState>,
     threads: usize,
+    done: &'a BTreeMap<usize, Vec<ChunkDone>>,
+    journal: &'a Journal<'a, ChunkDone, ReadReport>,
 }
 
 impl FileQueue<'_> {
     /// A file to work on, or None when all are done.
-    fn take(&self, worker: usize) -> Result<Option<Arc<OpenFile>>> {
+    fn take(&self, turn: usize) -> Result<Option<Arc<OpenFile>>> {
         let mut state = lock(&self.state);
         if state.stopped {
             return Err(Error::Interrupted);
         }
-        if state.next < self.files.len() && state.open.len() < self.threads {
+        while state.next < self.files.len() && state.open.len() < self.threads {
             let index = state.next;
             state.next += 1;
+            let known = self.done.get(&index).map_or(&[][..], Vec::as_slice);
+            let chunks = known.iter().filter_map(|done| if let ChunkDone::Chunk(at) = done { Some(*at) } else { None });
+            let done: BTreeSet<u32> = chunks.collect();
+            if known.iter().any(|end| *end == ChunkDone::End(done.len() as u32)) {
+                continue;
+            }
             let entry = &self.files[index];
-            let reader = read::open(&entry.path, &self.plan.sources[entry.source].read)?;
-            let file = Arc::new(OpenFile { index, reader: Mutex::new(reader) });
+            let options = &self.plan.sources[entry.source].read;
+            let reader = match &entry.part {
+                Some(part) => read::open_part(&part.set, part.part, entry.bytes, options),
+                None => read::open(&entry.path, options)?,
+            };
+            let file = Arc::new(OpenFile { index, reader: Mutex::new((reader, 0)), done });
             state.open.push(Arc::clone(&file));
             return Ok(Some(file));
         }
         let open = state.open.len();
-        Ok((open > 0).then(|| Arc::clone(&state.open[worker % open])))
+        Ok((open > 0).then(|| Arc::clone(&state.open[turn % open])))
     }
 
-    fn close(&self, file: &Arc<OpenFile>, was_empty: bool) {
+    fn close(&self, file: &Arc<OpenFile>, chunks: u32) -> Result<()> {
         let mut state = lock(&self.state);
-        if let Some(at) = state.open.iter().position(|open| Arc::ptr_eq(open, file)) {
-            state.open.swap_remove(at);
-            if was_empty {
-                state.empty.push(self.files[file.index].origin.clone());
-            }
-        }
+        let Some(at) = state.open.iter().position(|open| Arc::ptr_eq(open, file)) else { return Ok(()) };
+        state.open.swap_remove(at);
+        drop(state);
+        let entry = &self.files[file.index];
+        let empty = if entry.bytes == 0 { vec![entry.origin.clone()] } else { Vec::new() };
+        self.journal.done(file.index, ChunkDone::End(chunks), Vec::new(), |sum| sum.empty_files.extend(empty))
     }
 
     fn stop(&self) {
         lock(&self.state).stopped = true;
-    }
-}
-
-struct Worker<'a> {
-    plan: &'a PrepPlan,
-    layout: &'a BucketLayout,
-    outputs: &'a Outputs,
-    progress: &'a Progress,
-    shared: &'a Mutex<ReadReport>,
-    /// By source.
-    cleaners: Vec<Cleaner>,
-    pair: CleanPair,
-    bytes: Vec<u8>,
-    rejects: Vec<Reject>,
-    removed: Vec<crate::clean::Removed>,
-    tallies: BTreeMap<u32, Tally>,
-    bucket_rows: Vec<u64>,
-    first_bad: Option<(u32, u64, Reason, String)>,
-}
-
-impl<'a> Worker<'a> {
-    fn new(
-        plan: &'a PrepPlan,
-        layout: &'a BucketLayout,
-        outputs: &'a Outputs,
-        progress: &'a Progress,
-        shared: &'a Mutex<ReadReport>,
-    ) -> Self {
-        Self {
-            plan,
-            layout,
-            outputs,
-            progress,
-            shared,
-            cleaners: plan.sources.iter().map(|source| Cleaner::new(source.clean.clone())).collect(),
-            pair: CleanPair::default(),
-            bytes: Vec::new(),
-            rejects: Vec::new(),
-            removed: Vec::new(),
-            tallies: BTreeMap::new(),
-            bucket_rows: vec![0; layout.buckets],
-            first_bad: None,
-        }
-    }
-
-    fn run(&mut self, queue: &FileQueue<'_>) -> Result<()> {
-        let mut turn = 0;
-        while let Some(file) = queue.take(turn)? {
-            turn += 1;
-            loop {
-                self.progress.check()?;
-                if lock(&queue.state).stopped {
-                    return Err(Error::Interrupted);
-                }
-                let (chunk, bytes) = {
-                    let mut reader = lock(&file.reader);
-                    let before = reader.bytes_read();
-                    let chunk = reader.next_chunk()?;
-                    (chunk, reader.bytes_read() - before)
-                };
-                self.progress.bytes_done.fetch_add(bytes, Ordering::Relaxed);
-                let Some(chunk) = chunk else {
-                    queue.close(&file, self.layout.files[file.index].bytes == 0);
-                    break;
-                };
-                self.chunk(&chunk, file.index)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn chunk(&mut self, chunk: &Chunk, file: usize) -> Result<()> {
-        let entry = &self.layout.files[file];
-        let mut unmapped = Unmapped::default();
-        chunk.records(&mut unmapped, &mut |record| {
-            let id = RowId { file: file as u32, line: record.line };
-            match record.body {
-                Body::Pair(raw) => self.pair(entry, id, &raw),
-                Body::Bad { reason, detail, text } => {
-                    let slot = self.layout.slot(entry.source, self.plan.sources[entry.source].task);
-                    let tally = self.tallies.entry(slot).or_default();
-                    tally.rows_read += 1;
-                    tally.add(RejectPart::Row, reason);
-                    if reason.is_unreadable() && self.first_bad.is_none() {
-                        self.first_bad = Some((file as u32, record.line, reason, detail.clone()));
-                    }
-                    self.rejects.push(Reject {
-                        slot,
-                        row: id,
-                        part: RejectPart::Row,
-                        item: 0,
-                        reason,
-                        detail,
-                        twin: Twin::None,
-                        similarity: Similarity::NONE,
-                        query: String::new(),
-                        text: excerpt(&text).to_owned(),
-                    });
-                    Ok(())
-                }
-            }
-        })?;
-        self.outputs.rejects.add(&mut self.rejects)?;
-        self.hand_over(entry.source, &unmapped)
-    }
-
-    fn pair(&mut self, entry: &FileEntry, id: RowId, raw: &crate::pair::RawPair<'_>) -> Result<()> {
-        let source = &self.plan.sources[entry.source];
-        let task = raw.task.unwrap_or(source.task);
-        let slot = self.layout.slot(entry.source, task);
-        let tally = self.tallies.entry(slot).or_default();
-        tally.rows_read += 1;
-        let stays = self.cleaners[entry.source].clean(raw, &mut self.pair, &mut self.removed);
-        for lost in self.removed.drain(..) {
-            tally.add(lost.part, lost.reason);
-            let item = lost.item as usize;
-            let text = match lost.part {
-                RejectPart::Row | RejectPart::Positive => raw.pos.get(item).or_else(|| raw.neg.get(item)),
-                RejectPart::Negative => raw.neg.get(item),
-            };
-            self.rejects.push(Reject {
-                slot,
-                row: id,
-                part: lost.part,
-                item: lost.item,
-                reason: lost.reason,
-                detail: lost.detail,
-                twin: Twin::None,
-                similarity: Similarity::NONE,
-                query: excerpt(&raw.query).to_owned(),
-                text: text.map_or_else(String::new, |text| excerpt(text).to_owned()),
-            });
-        }
-        if !stays {
-            return Ok(());
-        }
-        let order = order_key(entry.seed, id.line);
-        let bucket = self.layout.bucket(entry.source, task, order);
-        self.outputs.rows.append_with(bucket as usize, |bytes| row::encode(&self.pair, id, order, bytes))?;
-        self.bucket_rows[bucket as usize] += 1;
-
-        self.bytes.clear();
-        let common = KeyRecord {
-            query: self.pair.query.identity.hash,
-            text: 0,
-            text_key: 0,
-            row: id,
-            bucket,
-            priority: source.priority,
-            slot,
-            score: f32::NAN,
-            item: 0,
-            kind: Kind::Positive,
-            symmetric: task == Task::Symmetric,
-            merge: source.merge_positives,
-        };
-        let record = |text: &CleanText, item: usize, kind: Kind| KeyRecord {
-            text: text.identity.hash,
-            text_key: text.identity.key,
-            // Survival is a matter of positives: a negative's score says nothing about its row.
-            score: if kind == Kind::Negative { f32::NAN } else { text.score },
-            item: item as u32,
-            kind,
-            ..common
-        };
-        for (item, text) in self.pair.pos.iter().enumerate() {
-            record(text, item, Kind::Positive).encode(&mut self.bytes);
-        }
-        for (item, text) in self.pair.neg.iter().enumerate() {
-            record(text, item, Kind::Negative).encode(&mut self.bytes);
-        }
-        self.outputs.keys.append(common.partition(self.layout.partitions), &self.bytes)?;
-        if task == Task::Symmetric {
-            for (item, text) in self.pair.pos.iter().enumerate() {
-                self.bytes.clear();
-                let mirror = KeyRecord {
-                    query: text.identity.hash,
-                    text: self.pair.query.identity.hash,
-                    text_key: self.pair.query.identity.key,
-                    score: text.score,
-                    item: item as u32,
-                    kind: Kind::Mirror,
-                    ..common
-                };
-                mirror.encode(&mut self.bytes);
-                self.outputs.keys.append(mirror.partition(self.layout.partitions), &self.bytes)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds this worker's counts to the shared ones after each chunk, and looks at `max_bad`.
-    fn hand_over(&mut self, source: usize, unmapped: &Unmapped) -> Result<()> {
-        let mut shared = lock(self.shared);
-        let (mut read, mut dropped) = (0, 0);
-        for (slot, tally) in std::mem::take(&mut self.tallies) {
-            read += tally.rows_read;
-            dropped += tally.rows_dropped();
-            shared.tallies.entry(slot).or_default().merge(&tally);
-        }
-        for (total, new) in shared.bucket_rows.iter_mut().zip(&mut self.bucket_rows) {
-            *total += std::mem::take(new);
-        }
-        for (column, count) in unmapped.iter() {
-            let columns = shared.unmapped.entry(source as u32).or_default();
-            *columns.entry(column.to_owned()).or_insert(0) += count;
-        }
-        self.progress.rows_read.fetch_add(read, Ordering::Relaxed);
-        self.progress.rows_dropped.fetch_add(dropped, Ordering::Relaxed);
-        if let Some(bad) = self.first_bad.take()
-            && shared.first_bad.as_ref().is_none_or(|first| bad < *first)
-        {
-            shared.first_bad = Some(bad);
-        }
-        check_bad(self.plan, self.layout, &shared, BAD_CHECK_ROWS)
     }
 }

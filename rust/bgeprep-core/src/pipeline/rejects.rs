@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use fs_err as fs;
 
-use crate::report::{Reason, RejectPart};
+use crate::report::{Reason, RejectPart, Similarity};
 use crate::shuffle::RowId;
 use crate::{Error, Result};
 
@@ -36,27 +36,6 @@ pub enum Twin {
         /// Id of the text, empty if it has none.
         id: String,
     },
-}
-
-/// How alike a dropped text and its twin are; sorts as the number does, "not taken" last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Similarity(u32);
-
-impl Similarity {
-    /// No similarity was taken.
-    pub const NONE: Self = Self(u32::MAX);
-    /// Equal texts.
-    pub const EQUAL: Self = Self(1f32.to_bits());
-
-    /// A Jaccard similarity, 0 to 1.
-    pub fn of(jaccard: f32) -> Self {
-        Self(jaccard.to_bits())
-    }
-
-    /// The number, NaN if none was taken.
-    pub fn value(self) -> f32 {
-        f32::from_bits(self.0)
-    }
 }
 
 /// One dropped row, positive or negative. The order of the fields is the order of the reject file.
@@ -102,11 +81,22 @@ struct Pending {
 impl RejectSink {
     /// A sink whose runs lie in `folder`, which is emptied; holds about `memory` bytes.
     pub fn create(folder: &Path, memory: u64) -> Result<Self> {
-        if folder.exists() {
-            fs::remove_dir_all(folder).map_err(Error::io(folder, "remove"))?;
-        }
+        Self::reopen(folder, memory, 0)
+    }
+
+    /// A sink that goes on behind its first `runs` runs; those that a killed run wrote later go.
+    pub fn reopen(folder: &Path, memory: u64, runs: usize) -> Result<Self> {
         fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
-        Ok(Self { folder: folder.to_owned(), memory: memory as usize, state: Mutex::default() })
+        for entry in fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
+            let path = entry.map_err(Error::io(folder, "read"))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let number = name.strip_prefix("run-").and_then(|number| number.parse().ok());
+            if number.is_none_or(|run: usize| run >= runs) {
+                fs::remove_file(&path).map_err(Error::io(&path, "remove"))?;
+            }
+        }
+        let state = Mutex::new(Pending { runs, ..Pending::default() });
+        Ok(Self { folder: folder.to_owned(), memory: memory as usize, state })
     }
 
     /// Takes one thread's rejects and leaves the list empty.
@@ -120,14 +110,22 @@ impl RejectSink {
         if state.bytes > self.memory { self.write_run(&mut state) } else { Ok(()) }
     }
 
+    /// Writes out what is buffered; the number of runs.
+    pub fn flush_all(&self) -> Result<u64> {
+        let mut state = self.state.lock().map_err(|_| Error::Internal("a reject writer died".to_owned()))?;
+        if !state.rejects.is_empty() {
+            self.write_run(&mut state)?;
+        }
+        Ok(state.runs as u64)
+    }
+
     /// Writes what is left.
     pub fn finish(self) -> Result<()> {
-        let mut state = self.state.lock().map_err(|_| Error::Internal("a reject writer died".to_owned()))?;
-        if state.rejects.is_empty() { Ok(()) } else { self.write_run(&mut state) }
+        self.flush_all().map(drop)
     }
 
     fn write_run(&self, state: &mut Pending) -> Result<()> {
-        let path = self.folder.join(format!("run-{:06}", state.runs));
+        let path = run_path(&self.folder, state.runs);
         let mut file = BufWriter::with_capacity(1 << 18, File::create(&path).map_err(Error::io(&path, "write"))?);
         state.rejects.sort_unstable();
         let mut record = Vec::new();
@@ -143,7 +141,12 @@ impl RejectSink {
     }
 }
 
-/// All rejects of the runs in these folders, in order.
+fn run_path(folder: &Path, run: usize) -> PathBuf {
+    folder.join(format!("run-{run:06}"))
+}
+
+/// All rejects of the runs in these folders, in order, each once: a run that goes on after a kill
+/// may have written some of them twice.
 pub fn merge(folders: &[PathBuf]) -> Result<Merged> {
     let mut paths = Vec::new();
     for folder in folders {
@@ -211,7 +214,16 @@ impl Iterator for Merged {
 
     fn next(&mut self) -> Option<Self::Item> {
         let Reverse((reject, run)) = self.heads.pop()?;
-        Some(self.refill(run).map(|()| reject))
+        if let Err(error) = self.refill(run) {
+            return Some(Err(error));
+        }
+        while self.heads.peek().is_some_and(|Reverse((next, _))| *next == reject) {
+            let Some(Reverse((_, run))) = self.heads.pop() else { break };
+            if let Err(error) = self.refill(run) {
+                return Some(Err(error));
+            }
+        }
+        Some(Ok(reject))
     }
 }
 
@@ -232,7 +244,7 @@ fn encode(reject: &Reject, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(&[reject.part as u8, reject.reason as u8, kind]);
     out.extend_from_slice(&reject.item.to_le_bytes());
-    out.extend_from_slice(&reject.similarity.0.to_le_bytes());
+    out.extend_from_slice(&reject.similarity.bits().to_le_bytes());
     for text in [reject.detail.as_str(), &reject.query, &reject.text].into_iter().chain(texts) {
         out.extend_from_slice(&(text.len() as u32).to_le_bytes());
         out.extend_from_slice(text.as_bytes());
@@ -267,7 +279,7 @@ fn decode(reader: &mut impl Read) -> std::io::Result<Option<Reject>> {
             1 => Twin::Row(RowId { file: word(16), line: long(20) }),
             _ => Twin::Text { source, file, line: long(20), id },
         },
-        similarity: Similarity(word(35)),
+        similarity: Similarity::from_bits(word(35)),
         detail,
         query,
         text: excerpt,
@@ -309,8 +321,12 @@ mod tests {
             let folder = tempfile::tempdir().expect("folder");
             let runs = folder.path().join("runs");
             let sink = RejectSink::create(&runs, memory).expect("sink");
-            for chunk in expected.chunks(7) {
+            for (number, chunk) in expected.chunks(7).enumerate() {
                 sink.add(&mut chunk.to_vec()).expect("add");
+                if number == 5 {
+                    sink.flush_all().expect("flush");
+                    sink.add(&mut chunk.to_vec()).expect("written twice");
+                }
             }
             sink.finish().expect("finish");
             expected.sort();

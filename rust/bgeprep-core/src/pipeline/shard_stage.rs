@@ -1,23 +1,31 @@
 //! Shuffle + shard: each bucket, sorted, with its decisions applied, becomes one part.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
-use super::dedup_stage::{Along, DECISIONS, ROWS, Stage, TRANSFERS};
+use serde::{Deserialize, Serialize};
+
+use super::batching_keys::KeySource;
+use super::dedup_stage::{Along, DECISIONS, Stage, TRANSFERS};
 use super::gate::{Gate, for_each};
+use super::journal::Found;
 use super::lengths::LengthCounts;
-use super::rejects::{Reject, RejectSink, Similarity, Twin};
-use crate::Result;
+use super::read_stage::{ROWS, ReadReport};
+use super::rejects::{Reject, RejectSink, Twin};
+use crate::dedup::unite::United;
 use crate::dedup::{Action, Decision};
-use crate::report::{Reason, RejectPart, Tally};
+use crate::near::table::NearTables;
+use crate::report::{Reason, RejectPart, Similarity, Tally};
 use crate::shard::rejects::excerpt;
 use crate::shard::{PartInfo, PartWriter, ShardRow};
 use crate::shuffle::RowId;
-use crate::shuffle::bucket::{SortedRows, load, path, size};
+use crate::shuffle::bucket::SortedRows;
 use crate::shuffle::row::{Item, SpillRow, decode};
+use crate::shuffle::spill::{load, path, raw_size, size};
 use crate::shuffle::transfer::{Cargo, Transfer};
+use crate::{Error, Result};
 
 /// A part to be written.
 #[derive(Debug, Clone)]
@@ -32,8 +40,15 @@ pub struct PartJob {
     pub number: Option<usize>,
 }
 
+impl PartJob {
+    /// The part's file below `set`, if it has one.
+    fn path(&self, set: &Path) -> Option<PathBuf> {
+        self.number.map(|number| set.join(&self.source).join(format!("part-{number:05}.arrow")))
+    }
+}
+
 /// What became of one slot.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SlotResult {
     /// Rows and texts that went in this stage.
     pub tally: Tally,
@@ -48,6 +63,10 @@ pub struct SlotResult {
 }
 
 impl SlotResult {
+    fn rows(&self) -> u64 {
+        self.parts.values().map(|part| part.rows).sum()
+    }
+
     fn merge(&mut self, other: Self) {
         self.tally.merge(&other.tally);
         self.parts.extend(other.parts);
@@ -59,41 +78,124 @@ impl SlotResult {
     }
 }
 
-/// Writes all parts below `set`; what they came to, by slot.
-pub fn run(stage: &Stage<'_>, jobs: &[PartJob], set: &Path, rejects: &RejectSink) -> Result<BTreeMap<u32, SlotResult>> {
-    let results = Mutex::new(BTreeMap::<u32, SlotResult>::new());
+/// What the stage works with beside what all stages have.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts<'a> {
+    /// The parts to write.
+    pub jobs: &'a [PartJob],
+    /// Where they go.
+    pub set: &'a Path,
+    /// Folder of the stage's own files.
+    pub folder: &'a Path,
+    /// How many rows each bucket must have.
+    pub read: &'a ReadReport,
+    /// Clusters of texts, where near dedup ran.
+    pub near: Option<&'a NearTables>,
+}
+
+/// Writes all parts below `set`, or goes on with what a killed run left there; what they came to, by slot.
+pub fn run(stage: &Stage<'_>, parts: &Parts<'_>) -> Result<BTreeMap<u32, SlotResult>> {
+    let Parts { jobs, set, folder, .. } = *parts;
+    fs_err::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+    let found = Found::<SlotResult, ()>::read(&folder.join("journal"))?;
+    let done: Vec<PathBuf> = jobs
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| found.done.contains_key(at))
+        .filter_map(|(_, job)| job.path(set))
+        .collect();
+    remove_strangers(set, &done)?;
+    let runs = found.lengths(0, 1)[0] as usize;
+    let rejects = RejectSink::reopen(&folder.join(REJECTS), stage.memory / 12, runs)?;
+    let journal = found.go_on(vec![&rejects])?;
+    let mut results = BTreeMap::<u32, SlotResult>::new();
+    for (&at, known) in &found.done {
+        stage.progress.rows_kept.fetch_add(known[0].rows(), Ordering::Relaxed);
+        results.entry(jobs[at].slot).or_default().merge(known[0].clone());
+    }
+    let results = Mutex::new(results);
+    let united = United::open(stage.dedup)?;
     let gate = Gate::new(stage.memory);
-    stage.progress.parts_total.store(jobs.len() as u64, Ordering::Relaxed);
-    stage.progress.parts_done.store(0, Ordering::Relaxed);
+    stage.begin(jobs.len());
     for_each(stage.threads, jobs.len(), |index| {
         let job = &jobs[index];
-        let result = write_part(stage, job, set, rejects, &gate)?;
-        stage.progress.parts_done.fetch_add(1, Ordering::Relaxed);
-        let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        results.entry(job.slot).or_default().merge(result);
+        if !found.done.contains_key(&index) {
+            let result = write_part(stage, parts, job, &united, &rejects, &gate)?;
+            let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            results.entry(job.slot).or_default().merge(result.clone());
+            drop(results);
+            let trash = vec![
+                path(stage.read, ROWS, job.bucket),
+                path(stage.dedup, DECISIONS, job.bucket),
+                path(stage.dedup, TRANSFERS, job.bucket),
+            ];
+            journal.done(index, result, trash, |()| ())?;
+        }
+        stage.step();
         Ok(())
     })?;
+    journal.finish()?;
     Ok(results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
-fn write_part(stage: &Stage<'_>, job: &PartJob, set: &Path, rejects: &RejectSink, gate: &Gate) -> Result<SlotResult> {
+/// Folder of the stage's rejects, in the stage's own.
+pub const REJECTS: &str = "rejects";
+
+/// Removes whatever lies in `set` and is not among the parts that are done.
+fn remove_strangers(set: &Path, done: &[PathBuf]) -> Result<()> {
+    fs_err::create_dir_all(set).map_err(Error::io(set, "create"))?;
+    for folder in fs_err::read_dir(set).map_err(Error::io(set, "read"))? {
+        let folder = folder.map_err(Error::io(set, "read"))?.path();
+        if !folder.is_dir() {
+            fs_err::remove_file(&folder).map_err(Error::io(&folder, "remove"))?;
+            continue;
+        }
+        for file in fs_err::read_dir(&folder).map_err(Error::io(&folder, "read"))? {
+            let file = file.map_err(Error::io(&folder, "read"))?.path();
+            if !done.contains(&file) {
+                fs_err::remove_file(&file).map_err(Error::io(&file, "remove"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_part(
+    stage: &Stage<'_>,
+    parts: &Parts<'_>,
+    job: &PartJob,
+    united: &United,
+    rejects: &RejectSink,
+    gate: &Gate,
+) -> Result<SlotResult> {
     let rows_path = path(stage.read, ROWS, job.bucket);
     let decisions_path = path(stage.dedup, DECISIONS, job.bucket);
     let transfers_path = path(stage.dedup, TRANSFERS, job.bucket);
     let beside = 2 * size(&decisions_path)? + 2 * size(&transfers_path)?;
-    let _pass = gate.enter(size(&rows_path)? + beside);
-    let mut decisions = Along::new(Decision::decode_all(&load(&decisions_path)?), stage.layout, |one| one.row);
-    let mut transfers = Along::new(Transfer::decode_all(&load(&transfers_path)?)?, stage.layout, |one| one.to);
+    let _pass = gate.enter(raw_size(&rows_path)? + beside);
+    let mut decisions = Along::new(Decision::decode_all(&load(&decisions_path)?), stage.layout, |one| one.row)?;
+    let mut transfers = Along::new(Transfer::decode_all(&load(&transfers_path)?)?, stage.layout, |one| one.to)?;
     let rows = SortedRows::open(&rows_path, stage.memory)?;
+    let expected = parts.read.bucket_rows[job.bucket];
+    if rows.len() as u64 != expected {
+        let message = format!(
+            "work files were damaged: expected {expected} rows, found {}; hint: remove the work folder and start again",
+            rows.len()
+        );
+        return Err(Error::shard(&rows_path, message));
+    }
 
     let mut part = Part {
         stage,
         job,
-        writer: match job.number {
-            Some(number) => {
-                let file = set.join(&job.source).join(format!("part-{number:05}.arrow"));
-                Some(PartWriter::create(&file, &job.source)?)
-            }
+        keys: KeySource {
+            kept: stage.layout.keep_keys,
+            near: parts.near,
+            united: stage.layout.unite_keys.then_some(united),
+            task: stage.layout.task(job.bucket),
+        },
+        writer: match job.path(parts.set) {
+            Some(file) => Some(PartWriter::create(&file, &job.source)?),
             None => None,
         },
         result: SlotResult::default(),
@@ -123,6 +225,7 @@ fn write_part(stage: &Stage<'_>, job: &PartJob, set: &Path, rejects: &RejectSink
 struct Part<'a> {
     stage: &'a Stage<'a>,
     job: &'a PartJob,
+    keys: KeySource<'a>,
     writer: Option<PartWriter>,
     result: SlotResult,
     rejects: Vec<Reject>,
@@ -138,17 +241,19 @@ impl Part<'_> {
         let (mut also, mut gone) = (Vec::new(), [Vec::new(), Vec::new()]);
         for decision in decisions {
             match decision.action {
-                Action::DropRow(reason, twin) => {
+                Action::DropRow(reason, twin, alike) => {
                     let text = row.pos.first().or(row.neg.first()).map_or("", |item| item.text);
-                    self.reject(&row, RejectPart::Row, 0, reason, twin, text);
+                    self.reject(&row, (RejectPart::Row, 0), reason, (twin, alike), text);
                     return Ok(());
                 }
-                Action::DropPositive(item, reason, twin) => {
-                    self.reject(&row, RejectPart::Positive, item, reason, twin, row.pos[item as usize].text);
+                Action::DropPositive(item, reason, twin, alike) => {
+                    let text = row.pos[item as usize].text;
+                    self.reject(&row, (RejectPart::Positive, item), reason, (twin, alike), text);
                     gone[0].push(item as usize);
                 }
-                Action::DropNegative(item, reason, twin) => {
-                    self.reject(&row, RejectPart::Negative, item, reason, twin, row.neg[item as usize].text);
+                Action::DropNegative(item, reason, twin, alike) => {
+                    let text = row.neg[item as usize].text;
+                    self.reject(&row, (RejectPart::Negative, item), reason, (twin, alike), text);
                     gone[1].push(item as usize);
                 }
                 Action::AlsoPositive(key) => also.push(key),
@@ -183,11 +288,16 @@ impl Part<'_> {
                 lengths.add(item.text.chars().count() as u64);
             }
         }
-        let file = &self.stage.layout.files[row.row.file as usize];
-        let (pos, pos_keys, pos_scores) = columns(&row.pos);
-        let (neg, neg_keys, neg_scores) = columns(&row.neg);
+        let (pos, pos_exact_keys, pos_scores) = columns(&row.pos);
+        let (neg, neg_exact_keys, neg_scores) = columns(&row.neg);
+        let keys = self.keys.of(row, also);
+        let (origin_file, origin_line) = match &row.kept {
+            Some(kept) => (kept.origin_file, kept.origin_line),
+            None => (self.stage.layout.files[row.row.file as usize].origin.as_str(), row.row.line),
+        };
+        self.result.also_excess += keys.also_excess;
         let Some(writer) = &mut self.writer else {
-            return Err(crate::Error::Internal("a bucket without rows has a row".to_owned()));
+            return Err(Error::Internal("a bucket without rows has a row".to_owned()));
         };
         writer.push(&ShardRow {
             query: row.query,
@@ -195,21 +305,28 @@ impl Part<'_> {
             neg: &neg,
             pos_scores: &pos_scores,
             neg_scores: &neg_scores,
-            query_key: row.query_key,
-            pos_keys: &pos_keys,
-            neg_keys: &neg_keys,
-            also_pos_keys: also,
+            query_key: keys.query,
+            pos_keys: &keys.pos,
+            neg_keys: &keys.neg,
+            also_pos_keys: &keys.also,
             query_exact_key: row.query_key,
-            pos_exact_keys: &pos_keys,
-            neg_exact_keys: &neg_keys,
+            pos_exact_keys: &pos_exact_keys,
+            neg_exact_keys: &neg_exact_keys,
             id: row.id,
             prompt: row.prompt,
-            origin_file: &file.origin,
-            origin_line: row.row.line,
+            origin_file,
+            origin_line,
         })
     }
 
-    fn reject(&mut self, row: &SpillRow<'_>, part: RejectPart, item: u32, reason: Reason, twin: RowId, text: &str) {
+    fn reject(
+        &mut self,
+        row: &SpillRow<'_>,
+        (part, item): (RejectPart, u32),
+        reason: Reason,
+        (twin, similarity): (RowId, Similarity),
+        text: &str,
+    ) {
         self.result.tally.add(part, reason);
         if part == RejectPart::Row {
             self.stage.progress.rows_dropped.fetch_add(1, Ordering::Relaxed);
@@ -223,7 +340,7 @@ impl Part<'_> {
             detail: String::new(),
             // A line is counted from 1: the empty origin means that there is no twin.
             twin: if twin.line > 0 { Twin::Row(twin) } else { Twin::None },
-            similarity: if twin.line > 0 { Similarity::EQUAL } else { Similarity::NONE },
+            similarity,
             query: excerpt(row.query).to_owned(),
             text: excerpt(text).to_owned(),
         });

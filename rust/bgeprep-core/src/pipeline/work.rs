@@ -103,20 +103,6 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::rename(&temporary, path).map_err(Error::io(path, "rename to"))
 }
 
-/// Bytes of all files in a folder, 0 if it is not there: a marker holds what its stage left, and
-/// a crash of the machine that lost some of it shows here.
-pub fn bytes_in(folder: &Path) -> Result<u64> {
-    if !folder.exists() {
-        return Ok(0);
-    }
-    let mut bytes = 0;
-    for entry in fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
-        let metadata = entry.and_then(|entry| entry.metadata()).map_err(Error::io(folder, "read"))?;
-        bytes += metadata.len();
-    }
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -32,6 +32,7 @@ mod lines;
 mod parquet;
 mod quotes;
 mod roles;
+mod set;
 mod spool;
 mod table;
 mod tabular;
@@ -43,6 +44,7 @@ mod tests;
 mod tests_cutting;
 #[cfg(test)]
 mod tests_damaged;
+mod text_lines;
 mod unmapped;
 
 use std::borrow::Cow;
@@ -57,7 +59,9 @@ use crate::report::Reason;
 pub use chunk::Chunk;
 pub use columns::ColumnMapping;
 pub use labels::LabelMeaning;
+pub use set::open_part;
 pub use spool::spool;
+pub use text_lines::TextLines;
 pub use unmapped::Unmapped;
 
 /// Bytes of whole records that a chunk aims to hold.

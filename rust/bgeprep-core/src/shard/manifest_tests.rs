@@ -87,7 +87,7 @@ fn another_version_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let text = Manifest { format_version: 9, ..manifest(folder.path()) }.render().unwrap().0;
     assert!(Manifest::parse(text.as_bytes()).unwrap_err().contains("version 9"));
-    assert!(Manifest::parse(b"{\"format_version\": 2}").unwrap_err().contains("version 2"));
+    assert!(Manifest::parse(b"{\"format_version\": 1}").unwrap_err().contains("version 1"));
 }
 
 #[test]

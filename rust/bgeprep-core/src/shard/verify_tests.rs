@@ -136,11 +136,16 @@ fn rows_that_break_a_promise_are_found_behind_right_checksums() {
         assert!(found[0].contains("part-00001.arrow: batch 0: row 1"), "{found:?}");
         found[0].clone()
     };
-    assert!(told(|row| row.query_key ^= 1).contains("query_key"));
-    assert!(told(|row| row.pos_keys = &[1, 2]).contains("pos_keys"));
-    assert!(told(|row| row.neg_keys = &[1, 2]).contains("neg_keys"));
+    assert!(told(|row| row.query_exact_key ^= 1).contains("query_exact_key"));
+    assert!(told(|row| row.query_key = row.query_exact_key + 1).contains("batching key"));
+    assert!(told(|row| row.pos_exact_keys = &[1, 2]).contains("pos_exact_keys"));
+    assert!(told(|row| row.pos_keys = &[u64::MAX, 2]).contains("batching key"));
+    assert!(told(|row| row.neg_exact_keys = &[1, 2]).contains("neg_exact_keys"));
     assert!(told(|row| row.origin_line = 0).contains("from 1"));
-    assert!(told(|row| (row.pos, row.pos_keys, row.pos_scores) = (&[], &[], &[])).contains("no positive"));
+    assert!(
+        told(|row| (row.pos, row.pos_keys, row.pos_exact_keys, row.pos_scores) = (&[], &[], &[], &[]))
+            .contains("no positive")
+    );
 }
 
 #[test]

@@ -1,135 +1,16 @@
-//! Spill files that many threads append to, and their way back into memory.
+//! The rows of a bucket on their way back from disk.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
-use arrow_buffer::Buffer;
 use fs_err as fs;
 
 use super::RowId;
 use super::row::peek;
-use crate::shard::map::map;
+use super::spill::{raw_size, unpack};
 use crate::{Error, Result};
-
-/// Above this many buckets a file is opened for each flush: open files are a scarce good.
-const KEEP_OPEN: usize = 256;
-
-/// A numbered family of append-only files. Records of one `append` stay together; their order
-/// between calls is whatever the threads make it, so whoever reads must sort.
-#[derive(Debug)]
-pub struct Spill {
-    folder: PathBuf,
-    name: &'static str,
-    flush_at: usize,
-    buckets: Vec<Bucket>,
-}
-
-#[derive(Debug, Default)]
-struct Bucket {
-    buffer: Mutex<Vec<u8>>,
-    /// Locked on its own: while one thread writes, the others go on filling the next buffer.
-    file: Mutex<Option<File>>,
-}
-
-impl Spill {
-    /// `count` empty files `<folder>/<name>-<index>`; all buffers together hold `memory` bytes.
-    pub fn create(folder: &Path, name: &'static str, count: usize, memory: u64) -> Result<Self> {
-        fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
-        let flush_at = (memory / count.max(1) as u64).clamp(4 << 10, 1 << 20) as usize;
-        let buckets = (0..count).map(|_| Bucket::default()).collect();
-        let spill = Self { folder: folder.to_owned(), name, flush_at, buckets };
-        for index in 0..count {
-            remove_if_there(&spill.path(index))?;
-        }
-        Ok(spill)
-    }
-
-    /// Path of one file; it exists only if something was appended to it.
-    pub fn path(&self, index: usize) -> PathBuf {
-        path(&self.folder, self.name, index)
-    }
-
-    /// Appends whole records to a file.
-    pub fn append(&self, index: usize, records: &[u8]) -> Result<()> {
-        self.append_with(index, |buffer| buffer.extend_from_slice(records))
-    }
-
-    /// Lets `write` append whole records to a file's buffer.
-    pub fn append_with(&self, index: usize, write: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
-        let mut buffer = lock(&self.buckets[index].buffer)?;
-        write(&mut buffer);
-        if buffer.len() < self.flush_at {
-            return Ok(());
-        }
-        let capacity = buffer.capacity();
-        let full = std::mem::replace(&mut *buffer, Vec::with_capacity(capacity));
-        drop(buffer);
-        self.flush(index, &full)
-    }
-
-    /// Writes out what is buffered and closes all files.
-    pub fn finish(self) -> Result<()> {
-        for (index, bucket) in self.buckets.iter().enumerate() {
-            let rest = std::mem::take(&mut *lock(&bucket.buffer)?);
-            if !rest.is_empty() {
-                self.flush(index, &rest)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn flush(&self, index: usize, records: &[u8]) -> Result<()> {
-        let path = self.path(index);
-        let mut kept = lock(&self.buckets[index].file)?;
-        let mut file = match kept.take() {
-            Some(file) => file,
-            None => File::options().append(true).create(true).open(&path).map_err(Error::io(&path, "write"))?,
-        };
-        file.write_all(records).map_err(Error::io(&path, "write"))?;
-        if self.buckets.len() <= KEEP_OPEN {
-            *kept = Some(file);
-        }
-        Ok(())
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> Result<std::sync::MutexGuard<'_, T>> {
-    mutex.lock().map_err(|_| Error::Internal("a spill writer died".to_owned()))
-}
-
-/// Path of the `index`-th file of a family.
-pub fn path(folder: &Path, name: &str, index: usize) -> PathBuf {
-    folder.join(format!("{name}-{index:06}"))
-}
-
-/// Removes a file that may not be there.
-pub fn remove_if_there(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "remove")(error)),
-        _ => Ok(()),
-    }
-}
-
-/// Bytes of a spill file; 0 if it was never written.
-pub fn size(path: &Path) -> Result<u64> {
-    match fs::metadata(path) {
-        Ok(metadata) => Ok(metadata.len()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(Error::io(path, "read")(error)),
-    }
-}
-
-/// A whole spill file in memory, empty if it was never written.
-pub fn load(path: &Path) -> Result<Vec<u8>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(bytes),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(Error::io(path, "read")(error)),
-    }
-}
 
 /// The rows of one bucket, in shuffled order, whether or not they fit in memory.
 #[derive(Debug)]
@@ -141,7 +22,7 @@ pub struct SortedRows {
 
 #[derive(Debug)]
 enum Body {
-    Mapped(Buffer),
+    Loaded(Vec<u8>),
     OnDisk(File),
 }
 
@@ -154,20 +35,39 @@ struct Entry {
 }
 
 impl SortedRows {
-    /// Opens a bucket; maps it if it has at most `memory` bytes, else reads each row when asked.
+    /// Opens a packed bucket. Rows of at most `memory` bytes are held; else they are unpacked into a
+    /// file beside the bucket, which has no name any more, and each is read when asked for.
     pub fn open(path: &Path, memory: u64) -> Result<Self> {
-        let bytes = size(path)?;
+        let bytes = raw_size(path)?;
         let mut index = Vec::new();
+        let mut offset = 0;
         let body = if bytes <= memory {
-            let mapped = if bytes == 0 { Buffer::default() } else { map(path, bytes)? };
-            scan_mapped(&mapped, &mut index)?;
-            Body::Mapped(mapped)
+            let mut loaded = Vec::with_capacity(bytes as usize);
+            unpack(path, &mut |rows| {
+                scan(rows, &mut offset, &mut index)?;
+                loaded.extend_from_slice(rows);
+                Ok(())
+            })?;
+            Body::Loaded(loaded)
         } else {
-            let file = File::open(path).map_err(Error::io(path, "read"))?;
-            scan(&mut std::io::BufReader::with_capacity(1 << 20, &file), path, &mut index)?;
+            let beside = path.with_extension("raw");
+            let mut file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(&beside)
+                .map_err(Error::io(&beside, "write"))?;
+            fs::remove_file(&beside).map_err(Error::io(&beside, "remove"))?;
+            unpack(path, &mut |rows| {
+                scan(rows, &mut offset, &mut index)?;
+                file.write_all(rows).map_err(Error::io(&beside, "write"))
+            })?;
             Body::OnDisk(file)
         };
         index.sort_unstable();
+        // A run that goes on after a kill may have written some rows twice.
+        index.dedup_by_key(|entry| (entry.order, entry.row));
         Ok(Self { path: path.to_owned(), body, index })
     }
 
@@ -186,7 +86,7 @@ impl SortedRows {
     pub fn body<'a>(&'a self, position: usize, scratch: &'a mut Vec<u8>) -> Result<&'a [u8]> {
         let entry = self.index[position];
         match &self.body {
-            Body::Mapped(bytes) => Ok(&bytes[entry.offset as usize..][..entry.length as usize]),
+            Body::Loaded(bytes) => Ok(&bytes[entry.offset as usize..][..entry.length as usize]),
             Body::OnDisk(file) => {
                 scratch.resize(entry.length as usize, 0);
                 file.read_exact_at(scratch, entry.offset).map_err(Error::io(&self.path, "read"))?;
@@ -196,37 +96,34 @@ impl SortedRows {
     }
 }
 
-/// Walks over length-prefixed rows and notes where each lies.
-fn scan_mapped(mut rows: &[u8], index: &mut Vec<Entry>) -> Result<()> {
-    let torn = || Error::Internal("a spill file ends within a row".to_owned());
-    let mut offset = 0;
-    while let Some((length, rest)) = rows.split_first_chunk() {
-        let length = u32::from_le_bytes(*length);
-        let (body, rest) = rest.split_at_checked(length as usize).ok_or_else(torn)?;
-        let (order, row) = peek(body)?;
-        index.push(Entry { order, row, offset: offset + 4, length });
-        offset += 4 + u64::from(length);
-        rows = rest;
-    }
-    if rows.is_empty() { Ok(()) } else { Err(torn()) }
+/// Calls `visit` with the body of each row of a packed bucket, in the order of the file.
+pub fn for_each_row(path: &Path, visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    unpack(path, &mut |mut rows| {
+        while !rows.is_empty() {
+            let (body, rest) = next_row(rows)?;
+            visit(body)?;
+            rows = rest;
+        }
+        Ok(())
+    })
 }
 
-/// The same for a file that is too large to map.
-fn scan(reader: &mut impl Read, path: &Path, index: &mut Vec<Entry>) -> Result<()> {
-    let (mut offset, mut body) = (0, Vec::new());
-    loop {
-        let mut length = [0; 4];
-        match reader.read_exact(&mut length) {
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
-            result => result.map_err(Error::io(path, "read"))?,
-        }
-        let length = u32::from_le_bytes(length);
-        body.resize(length as usize, 0);
-        reader.read_exact(&mut body).map_err(Error::io(path, "read"))?;
-        let (order, row) = peek(&body)?;
-        index.push(Entry { order, row, offset: offset + 4, length });
-        offset += 4 + u64::from(length);
+fn next_row(rows: &[u8]) -> Result<(&[u8], &[u8])> {
+    let torn = || Error::Internal("a spill file ends within a row".to_owned());
+    let (length, rest) = rows.split_first_chunk().ok_or_else(torn)?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(torn)
+}
+
+/// Walks over length-prefixed rows and notes where each lies.
+fn scan(mut rows: &[u8], offset: &mut u64, index: &mut Vec<Entry>) -> Result<()> {
+    while !rows.is_empty() {
+        let (body, rest) = next_row(rows)?;
+        let (order, row) = peek(body)?;
+        index.push(Entry { order, row, offset: *offset + 4, length: body.len() as u32 });
+        *offset += 4 + body.len() as u64;
+        rows = rest;
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -234,11 +131,12 @@ mod tests {
     use super::*;
     use crate::clean::CleanPair;
     use crate::shuffle::row::{SpillRow, decode, encode};
+    use crate::shuffle::spill::{Packing, Spill};
 
     #[test]
     fn rows_come_back_sorted_from_memory_and_from_disk() {
         let folder = tempfile::tempdir().expect("folder");
-        let spill = Spill::create(folder.path(), "rows", 2, 1).expect("spill");
+        let spill = Spill::reopen(folder.path(), "rows", Packing::Zstd, 1, &[0, 0]).expect("spill");
         let mut bytes = Vec::new();
         for line in 0..500u64 {
             bytes.clear();
@@ -246,6 +144,9 @@ mod tests {
             pair.query.text = "x".repeat(line as usize);
             encode(&pair, RowId { file: 0, line }, (line * 7919) % 500, &mut bytes);
             spill.append(1, &bytes).expect("append");
+            if line % 100 == 7 {
+                spill.append(1, &bytes).expect("written twice");
+            }
         }
         let (empty, full) = (spill.path(0), spill.path(1));
         spill.finish().expect("finish");

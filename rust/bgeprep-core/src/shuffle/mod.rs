@@ -7,6 +7,7 @@
 
 pub mod bucket;
 pub mod row;
+pub mod spill;
 pub mod transfer;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};

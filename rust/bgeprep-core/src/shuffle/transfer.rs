@@ -26,7 +26,7 @@ pub struct Transfer {
     pub from: RowId,
     /// Index in the giving row's list.
     pub item: u32,
-    /// Batching key of the text.
+    /// Exact key of the text.
     pub key: u64,
     /// Its score, NaN for none.
     pub score: f32,
@@ -72,7 +72,8 @@ impl Transfer {
             });
             bytes = rest;
         }
-        transfers.sort_by_key(|transfer| (transfer.to, transfer.cargo, transfer.from, transfer.item));
+        let place = |transfer: &Self| (transfer.to, transfer.cargo, transfer.from, transfer.item);
+        transfers.sort_by_key(place);
         Ok(transfers)
     }
 }

@@ -1,0 +1,112 @@
+"""The page around the sections: head, headline figures, table of contents, foot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bgeprep.report import duplicates, sections, texts
+from bgeprep.report.charts import stack
+from bgeprep.report.markup import Child, Markup, count, join, megabytes, share, tag
+from bgeprep.report.reasons import FAMILIES, by_family
+
+__all__ = ["render"]
+
+#: Nothing is loaded and no script runs, whatever a text in the data may try.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+def render(figures: dict[str, Any], title: str) -> str:
+    """The whole report as one HTML document that loads nothing.
+
+    Args:
+        figures: what `bgeprep.report` collects.
+        title: what the page calls the set.
+    """
+    found = [
+        ("sources", "Sources", sections.sources(figures)),
+        ("drops", "What was dropped, and why", sections.drops(figures)),
+        ("near", "Near duplicates", duplicates.near(figures)),
+        ("overlap", "Overlap between sources", duplicates.overlap(figures)),
+        ("lengths", "Lengths", sections.lengths(figures)),
+        ("benchmarks", "Decontamination", sections.benchmarks(figures)),
+        ("scores", "Scores", sections.scores(figures)),
+        ("pairs", "Dropped, beside the row that stays", texts.pairs(figures)),
+        ("samples", "More rows: dropped and kept", texts.samples(figures)),
+        ("settings", "Settings", sections.settings(figures)),
+    ]
+    shown = [(key, name, body) for key, name, body in found if body is not None]
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", f"{title}: bgeprep report"),
+        # Written by us, and inside <style> nothing is decoded: it must not be escaped.
+        Markup(f"<style>\n{Path(__file__).with_name('page.css').read_text(encoding='utf-8')}</style>"),
+    )
+    contents = tag("nav", [tag("a", name, href=f"#{key}") for key, name, _ in shown], aria_label="Contents")
+    body = tag(
+        "body",
+        tag("header", _headline(figures, title)),
+        contents,
+        tag("main", [_section(key, name, part) for key, name, part in shown]),
+        tag("footer", "Made by bgeprep report from the shard set ", tag("code", figures["hash"])),
+    )
+    return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _section(key: str, name: str, body: Markup) -> Markup:
+    return tag("section", tag("h2", name, id=f"{key}-title"), body, id=key, aria_labelledby=f"{key}-title")
+
+
+def _headline(figures: dict[str, Any], title: str) -> Markup:
+    read, kept = figures["rows_read"], figures["rows_kept"]
+    dropped = read - kept
+    filled = sum(1 for source in figures["sources"] if source["rows"])
+    cards: list[Markup] = [
+        _card("Rows read", count(read), f"from {count(len(figures['sources']))} sources"),
+        _card("Rows kept", count(kept), f"{share(kept, read)} of those read", "kept"),
+        _card("Rows dropped", count(dropped), f"{share(dropped, read)} of those read"),
+        _card("Text kept", megabytes(figures["bytes"]), f"{count(figures['parts'])} parts, {count(filled)} sources"),
+    ]
+    measured = [space for space in (figures["near"] or {}).get("spaces", []) if space.get("recall")]
+    if measured:
+        lowest = min(measured, key=lambda space: space["recall"]["rate"])
+        recall = lowest["recall"]
+        note = f"{lowest['name']}: between {share(recall['low'], 1)} and {share(recall['high'], 1)}"
+        cards.append(_card("Near-duplicate recall", share(recall["rate"], 1), note))
+    if figures["benchmarks"]:
+        hits = sum(sum(entry["hits"].values()) for entry in figures["benchmarks"])
+        cards.append(_card("Benchmark hits", count(hits), f"{count(len(figures['benchmarks']))} benchmarks"))
+    fates = {"kept": kept, **by_family(figures["dropped"])}
+    segments = [(family, FAMILIES[family], number) for family, number in fates.items() if number]
+    legend = [
+        tag(
+            "li",
+            tag("span", class_=f"key k-{family}", aria_hidden="true"),
+            f"{words} ",
+            tag("b", number),
+            tag("span", f" {share(number, read)}", class_="faint"),
+        )
+        for family, words, number in segments
+    ]
+    return join(
+        tag("p", "Shard set", class_="kicker"),
+        tag("h1", title),
+        tag("div", cards, class_="cards"),
+        tag("h2", "What became of the rows", class_="small-title"),
+        stack(f"{count(kept)} of {count(read)} rows kept", segments),
+        tag("ul", legend, class_="legend"),
+    )
+
+
+def _card(name: str, value: Child, note: str, class_: str = "") -> Markup:
+    return tag(
+        "div",
+        tag("p", name, class_="card-name"),
+        tag("p", value, class_="card-value"),
+        tag("p", note, class_="card-note"),
+        class_=f"card {class_}".strip(),
+    )

@@ -1,0 +1,393 @@
+//! Near duplicates: sketches → candidates → components → texts → clusters, each step files to files.
+//!
+//! 1. Band by band, texts that agree become candidate pairs, spilled by the first key.
+//! 2. Components of candidates are found; each pair goes to the partition of its component.
+//! 3. One walk over the rows takes the texts that have a candidate to the same partitions.
+//! 4. Each partition is verified alone: true similarities, clusters.
+//! 5. Members and near pairs, spilled by key, become the sorted tables that later stages look into.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use super::dedup_stage::Stage;
+use super::gate::{Gate, for_each};
+use super::journal::{Found, Output};
+use super::read_stage::{ROWS, ReadReport, SAMPLE, SKETCHES};
+use super::sketching::banding;
+use super::work::write_whole;
+use crate::near::candidates;
+use crate::near::components::{Components, KeyIndex};
+use crate::near::minhash::BAND_BITS;
+use crate::near::sample::measure;
+use crate::near::shingle::Rule;
+use crate::near::sketch::SketchFile;
+use crate::near::table::{Member, NearPair, NearTable, TableWriter};
+use crate::near::verify::{TextStore, Verifier};
+use crate::pair::Task;
+use crate::shard::reports::{NearReport, NearRules, NearSpace};
+use crate::shuffle::bucket::for_each_row;
+use crate::shuffle::bucket_of;
+use crate::shuffle::row::{SpillRow, decode};
+use crate::shuffle::spill::{Packing, Spill, load, path, remove_if_there, size};
+use crate::{Error, Result};
+
+/// Spill families of both spaces.
+const PAIRS: [&str; 2] = ["query-pairs", "passage-pairs"];
+const COMPONENT_PAIRS: [&str; 2] = ["query-component-pairs", "passage-component-pairs"];
+const TEXTS: [&str; 2] = ["query-texts", "passage-texts"];
+const MEMBERS: [&str; 2] = ["query-members", "passage-members"];
+const NEARS: [&str; 2] = ["query-nears", "passage-nears"];
+
+/// Bytes that a text with candidates takes while components are found.
+const NODE_BYTES: u64 = 12;
+
+/// What verifying a partition came to.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Counts {
+    compared: u64,
+    sizes: BTreeMap<u64, u64>,
+}
+
+/// Finds the clusters of both spaces and leaves their tables in `folder`.
+pub fn run(stage: &Stage<'_>, folder: &Path, read: &ReadReport) -> Result<NearReport> {
+    fs_err::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+    find_candidates(stage, folder)?;
+    let nodes = find_components(stage, folder)?;
+    take_texts(stage, folder, &nodes)?;
+    let counts = verify(stage, folder, &nodes)?;
+    drop(nodes);
+    let mut spaces = Vec::new();
+    for (rule, counts) in Rule::ALL.into_iter().zip(counts) {
+        let (clustered_texts, near_pairs) = write_table(stage, folder, rule)?;
+        let table = NearTable::open(folder, rule.space())?;
+        let sample = path(stage.read, SAMPLE, rule as usize);
+        let (recall, precision) = measure(&sample, rule, stage.plan.dedup.near_threshold, &table)?;
+        let mut sizes = BTreeMap::new();
+        for (size, clusters) in &counts.sizes {
+            *sizes.entry(1 << size.ilog2()).or_insert(0) += clusters;
+        }
+        let cap = stage.plan.dedup.max_cluster as u64;
+        spaces.push(NearSpace {
+            name: rule.space().to_owned(),
+            texts: read.sketched[rule as usize],
+            candidates: counts.compared,
+            near_pairs,
+            clusters: counts.sizes.values().sum(),
+            clustered_texts,
+            largest: counts.sizes.keys().next_back().copied().unwrap_or(0),
+            over_cap: counts.sizes.range(cap + 1..).map(|(_, clusters)| clusters).sum(),
+            sizes: sizes.into_iter().collect(),
+            recall,
+            precision,
+        });
+    }
+    let banding = banding(&stage.plan.dedup);
+    Ok(NearReport {
+        threshold: stage.plan.dedup.near_threshold,
+        permutations: stage.plan.dedup.permutations as u64,
+        bands: banding.bands as u64,
+        rows_per_band: banding.rows as u64,
+        max_cluster: stage.plan.dedup.max_cluster as u64,
+        rules: NearRules { query: Rule::Query.describe().to_owned(), passage: Rule::Passage.describe().to_owned() },
+        spaces,
+    })
+}
+
+/// Step 1.
+fn find_candidates(stage: &Stage<'_>, folder: &Path) -> Result<()> {
+    let bands = banding(&stage.plan.dedup).bands;
+    let found = Found::<(), ()>::read(&folder.join("candidates"))?;
+    if folder.join("nodes-done").exists() {
+        return Ok(());
+    }
+    let partitions = stage.layout.partitions;
+    let spills = both(|space| {
+        let lengths = found.lengths(space, partitions);
+        Spill::reopen(folder, PAIRS[space], Packing::Plain, stage.memory / 16, &lengths)
+    })?;
+    let journal = found.go_on(spills.iter().map(|spill| spill as &dyn Output).collect())?;
+    let files = both(|space| SketchFile::open(&path(stage.read, SKETCHES, space), bands))?;
+    // Records are sorted where they lie; the other half of a thread's share is for what it spills.
+    let room = (stage.memory / stage.threads as u64 / 2).max(1 << 20);
+    stage.begin(2 * bands);
+    for_each(stage.threads, 2 * bands, |job| {
+        stage.progress.check()?;
+        let (space, band) = (job / bands, job % bands);
+        if !found.done.contains_key(&job) {
+            let ranges = (files[space].texts() * size_of::<u128>() as u64).div_ceil(room).max(1);
+            let bound = |range: u64| ((u128::from(range) << BAND_BITS) / u128::from(ranges)) as u64;
+            let (mut records, mut bytes, mut failed) = (Vec::new(), Vec::new(), Ok(()));
+            for range in 0..ranges {
+                records.clear();
+                files[space].read_band(band, bound(range)..bound(range + 1), &mut records)?;
+                candidates::pairs(&mut records, &mut |left, right| {
+                    bytes.clear();
+                    encode_pair(left, right, &mut bytes);
+                    let partition = bucket_of(left, partitions as u32) as usize;
+                    if let Err(error) = spills[space].append(partition, &bytes) {
+                        failed = Err(error);
+                    }
+                });
+                stage.progress.check()?;
+            }
+            failed?;
+            journal.done(job, (), Vec::new(), |()| ())?;
+        }
+        stage.step();
+        Ok(())
+    })?;
+    journal.finish()?;
+    Ok(())
+}
+
+fn encode_pair(left: u64, right: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&left.to_le_bytes());
+    out.extend_from_slice(&right.to_le_bytes());
+}
+
+/// The texts of a space that have a candidate, and the partition of each.
+#[derive(Debug)]
+struct Nodes {
+    keys: Vec<u64>,
+    homes: Vec<u32>,
+    index: KeyIndex,
+}
+
+/// Step 2.
+fn find_components(stage: &Stage<'_>, folder: &Path) -> Result<[Nodes; 2]> {
+    let done = folder.join("nodes-done");
+    let files = |space: usize| ["nodes", "homes"].map(|name| path(folder, name, space));
+    if !done.exists() {
+        for space in 0..2 {
+            let (keys, homes) = components(stage, folder, space)?;
+            let [nodes_path, homes_path] = files(space);
+            write_whole(&nodes_path, &keys.iter().flat_map(|key| key.to_le_bytes()).collect::<Vec<u8>>())?;
+            write_whole(&homes_path, &homes.iter().flat_map(|home| home.to_le_bytes()).collect::<Vec<u8>>())?;
+        }
+        write_whole(&done, b"")?;
+    }
+    // Nobody asks for sketches and unsorted pairs any more.
+    for space in 0..2 {
+        remove_if_there(&path(stage.read, SKETCHES, space))?;
+        for partition in 0..stage.layout.partitions {
+            remove_if_there(&path(folder, PAIRS[space], partition))?;
+        }
+    }
+    both(|space| {
+        let [nodes_path, homes_path] = files(space);
+        let keys: Vec<u64> =
+            load(&nodes_path)?.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+        let homes = load(&homes_path)?.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+        Ok(Nodes { index: KeyIndex::new(&keys), keys, homes })
+    })
+}
+
+fn components(stage: &Stage<'_>, folder: &Path, space: usize) -> Result<(Vec<u64>, Vec<u32>)> {
+    let partitions = stage.layout.partitions;
+    let pairs_of = |partition: usize| -> Result<Vec<(u64, u64)>> {
+        stage.progress.check()?;
+        let decode = |bytes: &[u8; 16]| {
+            let long = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
+            (long(0), long(8))
+        };
+        let bytes = load(&path(folder, PAIRS[space], partition))?;
+        let mut pairs: Vec<(u64, u64)> = bytes.as_chunks::<16>().0.iter().map(decode).collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        Ok(pairs)
+    };
+    let mut keys: Vec<u64> = Vec::new();
+    for partition in 0..partitions {
+        let pairs = pairs_of(partition)?;
+        keys.extend(pairs.iter().flat_map(|pair| [pair.0, pair.1]));
+        keys.sort_unstable();
+        keys.dedup();
+        let bytes: Vec<u8> =
+            pairs.iter().flat_map(|pair| [pair.0.to_le_bytes(), pair.1.to_le_bytes()].concat()).collect();
+        write_whole(&path(folder, PAIRS[space], partition), &bytes)?;
+    }
+    if keys.len() as u64 * NODE_BYTES > stage.memory {
+        let needed = (keys.len() as u64 * NODE_BYTES * 4 / 3) >> 20;
+        let message = format!(
+            "{} texts have a candidate for a near duplicate, for which at least {needed} MiB are needed; \
+             hint: --memory {}MiB, the same command goes on from here",
+            keys.len(),
+            needed + 64
+        );
+        return Err(Error::config("memory", message));
+    }
+    let index = KeyIndex::new(&keys);
+    let place = |key: u64| index.lower_bound(&keys, key) as u32;
+    let mut components = Components::new(keys.len());
+    for partition in 0..partitions {
+        for (left, right) in pairs_of(partition)? {
+            components.unite(place(left), place(right));
+        }
+    }
+    let homes: Vec<u32> =
+        (0..keys.len() as u32).map(|at| (keys[components.find(at) as usize] % partitions as u64) as u32).collect();
+    drop(components);
+    let spill = Spill::create(folder, COMPONENT_PAIRS[space], partitions, stage.memory / 16)?;
+    for partition in 0..partitions {
+        for (left, right) in pairs_of(partition)? {
+            let (left, right) = (place(left), place(right));
+            let bytes = [left.to_le_bytes(), right.to_le_bytes()].concat();
+            spill.append(homes[left as usize] as usize, &bytes)?;
+        }
+    }
+    spill.finish()?;
+    Ok((keys, homes))
+}
+
+/// Step 3.
+fn take_texts(stage: &Stage<'_>, folder: &Path, nodes: &[Nodes; 2]) -> Result<()> {
+    let partitions = stage.layout.partitions;
+    let found = Found::<(), ()>::read(&folder.join("texts"))?;
+    if folder.join("verify").exists() {
+        return Ok(());
+    }
+    let spills = both(|space| {
+        let lengths = found.lengths(space, partitions);
+        Spill::reopen(folder, TEXTS[space], Packing::Plain, stage.memory / 16, &lengths)
+    })?;
+    let journal = found.go_on(spills.iter().map(|spill| spill as &dyn Output).collect())?;
+    let taken = [0, 1].map(|space: usize| {
+        let words = nodes[space].keys.len().div_ceil(64);
+        (0..words).map(|_| AtomicU64::new(0)).collect::<Vec<_>>()
+    });
+    let take = |space: usize, key: u64, text: &str| -> Result<()> {
+        let Some(at) = nodes[space].index.find(&nodes[space].keys, key) else { return Ok(()) };
+        let bit = 1 << (at % 64);
+        if taken[space][at / 64].fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+            return Ok(());
+        }
+        let home = nodes[space].homes[at] as usize;
+        spills[space].append_with(home, |bytes| TextStore::encode(at as u32, text, bytes))
+    };
+    stage.begin(stage.layout.buckets);
+    for_each(stage.threads, stage.layout.buckets, |bucket| {
+        stage.progress.check()?;
+        if !found.done.contains_key(&bucket) {
+            let symmetric = stage.layout.task(bucket) == Task::Symmetric;
+            let space = if symmetric { Rule::Query } else { Rule::Passage } as usize;
+            for_each_row(&path(stage.read, ROWS, bucket), &mut |body| {
+                let mut row = SpillRow::default();
+                decode(body, &mut row)?;
+                take(Rule::Query as usize, row.query_key, row.query)?;
+                row.pos.iter().chain(&row.neg).try_for_each(|item| take(space, item.key, item.text))
+            })?;
+            journal.done(bucket, (), Vec::new(), |()| ())?;
+        }
+        stage.step();
+        Ok(())
+    })?;
+    journal.finish()?;
+    Ok(())
+}
+
+/// Step 4.
+fn verify(stage: &Stage<'_>, folder: &Path, nodes: &[Nodes; 2]) -> Result<[Counts; 2]> {
+    let partitions = stage.layout.partitions;
+    let found = Found::<(), [Counts; 2]>::read(&folder.join("verify"))?;
+    let spills = |names: [&'static str; 2], first: usize| {
+        both(|space| {
+            let lengths = found.lengths(first + space, partitions);
+            Spill::reopen(folder, names[space], Packing::Plain, stage.memory / 16, &lengths)
+        })
+    };
+    let (members, nears) = (spills(MEMBERS, 0)?, spills(NEARS, 2)?);
+    let journal = found.go_on(members.iter().chain(&nears).map(|spill| spill as &dyn Output).collect())?;
+    let gate = Gate::new(stage.memory / 2);
+    stage.begin(2 * partitions);
+    for_each(stage.threads, 2 * partitions, |job| {
+        stage.progress.check()?;
+        let (space, partition) = (job / partitions, job % partitions);
+        if !found.done.contains_key(&job) {
+            let files = [TEXTS[space], COMPONENT_PAIRS[space]].map(|name| path(folder, name, partition));
+            let (texts, pairs) = (size(&files[0])?, size(&files[1])?);
+            let _pass = gate.enter(3 * texts + 2 * pairs);
+            let decode = |bytes: &[u8; 8]| {
+                let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
+                (word(0), word(4))
+            };
+            let mut pairs: Vec<(u32, u32)> = load(&files[1])?.as_chunks::<8>().0.iter().map(decode).collect();
+            pairs.sort_unstable();
+            pairs.dedup();
+            let room = stage.memory / 2 / stage.threads as u64;
+            let store = TextStore::open(&files[0], room)?;
+            let verifier = Verifier {
+                keys: &nodes[space].keys,
+                rule: Rule::ALL[space],
+                threshold: stage.plan.dedup.near_threshold,
+                max_cluster: stage.plan.dedup.max_cluster,
+                memory: room,
+            };
+            let verified = verifier.run(&store, &pairs)?;
+            let mut bytes = Vec::new();
+            let mut send = |spill: &Spill, key: u64, encode: &dyn Fn(&mut Vec<u8>)| {
+                bytes.clear();
+                encode(&mut bytes);
+                spill.append(bucket_of(key, partitions as u32) as usize, &bytes)
+            };
+            for member in &verified.members {
+                send(&members[space], member.key, &|out| member.encode(out))?;
+            }
+            for pair in &verified.pairs {
+                send(&nears[space], pair.left, &|out| pair.encode(out))?;
+            }
+            journal.done(job, (), files.to_vec(), |sum| {
+                sum[space].compared += verified.compared;
+                for size in verified.sizes {
+                    *sum[space].sizes.entry(size).or_default() += 1;
+                }
+            })?;
+        }
+        stage.step();
+        Ok(())
+    })?;
+    journal.finish()
+}
+
+/// Step 5: the sorted table of a space; its members and pairs.
+fn write_table(stage: &Stage<'_>, folder: &Path, rule: Rule) -> Result<(u64, u64)> {
+    let mut table = TableWriter::create(folder, rule.space())?;
+    let (mut members, mut pairs) = (0, 0);
+    for partition in 0..stage.layout.partitions {
+        stage.progress.check()?;
+        for member in Member::decode_all(&load(&path(folder, MEMBERS[rule as usize], partition))?) {
+            table.member(member)?;
+            members += 1;
+        }
+        for pair in NearPair::decode_all(&load(&path(folder, NEARS[rule as usize], partition))?) {
+            table.pair(pair)?;
+            pairs += 1;
+        }
+    }
+    table.finish()?;
+    Ok((members, pairs))
+}
+
+/// What is left on disk when the tables are there.
+pub fn clean_up(stage: &Stage<'_>, folder: &Path) -> Result<()> {
+    let leftovers = |space: usize| [MEMBERS[space], NEARS[space], TEXTS[space], COMPONENT_PAIRS[space]];
+    for space in 0..2 {
+        for partition in 0..stage.layout.partitions {
+            for name in leftovers(space) {
+                remove_if_there(&path(folder, name, partition))?;
+            }
+        }
+        let files: [PathBuf; 3] =
+            [path(folder, "nodes", space), path(folder, "homes", space), path(stage.read, SAMPLE, space)];
+        files.iter().try_for_each(|file| remove_if_there(file))?;
+    }
+    Ok(())
+}
+
+/// The same for queries and passages.
+fn both<T>(make: impl FnMut(usize) -> Result<T>) -> Result<[T; 2]> {
+    let [query, passage] = [0, 1].map(make);
+    Ok([query?, passage?])
+}
