@@ -91,7 +91,9 @@ pub fn published(at: &ObjectUrl, stores: &Stores) -> Result<Manifest> {
 /// `Error::Store` if the store does not say.
 pub fn published_log(at: &ObjectUrl, stores: &Stores) -> Result<Option<String>> {
     let bucket = stores.bucket(&at.bucket)?;
-    if bucket.head(&at.below(MANIFEST))?.is_none() {
+    let manifest = at.below(MANIFEST);
+    // Listed, not asked for by its name: a bucket that is not there shows now, and not when the set is made.
+    if !bucket.list(&manifest)?.iter().any(|entry| entry.key == manifest) {
         return Ok(None);
     }
     let log = bucket.content(&at.below(LOG))?.unwrap_or_default();

@@ -140,9 +140,12 @@ impl Bucket {
         if !unsigned {
             let asked = Arc::clone(&bucket.store);
             let answer = bucket.engine.submit(async move { asked.credentials().get_credential().await.map(drop) });
-            answer.wait()?.map_err(|_| {
-                let hint = "hint: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (profiles of ~/.aws are not read; `aws configure export-credentials --format env` prints them), or AWS_SKIP_SIGNATURE=true for a public bucket";
-                Error::store(format!("s3://{name}"), format!("no credentials in the environment; {hint}"))
+            answer.wait()?.map_err(|error| {
+                let detail = Failure::from(error).detail;
+                let hint = "hint: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (profiles of ~/.aws are not read; \
+                            `aws configure export-credentials --format env` prints them), or \
+                            AWS_SKIP_SIGNATURE=true for a public bucket";
+                Error::store(format!("s3://{name}"), format!("no credentials in the environment ({detail}); {hint}"))
             })?;
         }
         Ok(bucket)
