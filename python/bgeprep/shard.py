@@ -220,6 +220,8 @@ def _run(
         threads=threads, memory=memory, out=out, work=work, fingerprint=fingerprint, log=json.dumps(log)
     )
     out.mkdir(parents=True, exist_ok=True)
+    if not work.exists():
+        _check_space({out, work.parent}, sources)
     digest, read, kept, empty, resumed, discarded, warnings = _native.shard(
         settings, sources, benchmarks, scores, resolved, options, report
     )
@@ -293,6 +295,19 @@ def _resolved(settings: PrepConfig, sources: list[Source], benchmarks: list[Benc
         entry["priority"] = source.priority
         plain["sources"].append(entry)
     return plain
+
+
+def _check_space(folders: set[Path], sources: list[Source]) -> None:
+    """An early error where a disk cannot hold the run. Half the input is less than any run has taken that kept rows."""
+    needed = sum(file.bytes for source in sources for file in source.files)
+    for folder in sorted(folders):
+        free = shutil.disk_usage(folder).free if folder.exists() else needed
+        if free < needed // 2:
+            raise ShardError(
+                f"{folder}: {free >> 20} MiB are free, the run needs about {needed >> 20} MiB for work files and as "
+                "much for the set; hint: make space, or put the work files on another disk with --tmp",
+                str(folder),
+            )
 
 
 def _refuse_own_input(out: Path, sources: list[Source]) -> None:

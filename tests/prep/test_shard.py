@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,26 +104,68 @@ def test_shuffled_rows_have_no_trend(shards: Path) -> None:
     assert abs(sum(lines[:half]) / half - mean) < 0.05 * mean
 
 
-RUN = "import sys, bgeprep; from tests.prep.test_shard import SMALL_PARTS; " \
-      "bgeprep.shard(sys.argv[1], sys.argv[2], config=SMALL_PARTS, threads=2)"  # fmt: skip
+RUN = """
+import sys, bgeprep
+from tests.prep.test_shard import SMALL_PARTS
+pairs, out, threads, memory = sys.argv[1:]
+bgeprep.shard(pairs, out, config=SMALL_PARTS, threads=int(threads), memory=memory)
+"""
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1, 0.2, 0.4])
-def test_killed_and_started_again_comes_to_the_same_bytes(
-    pairs: Path, shards: Path, tmp_path: Path, repository: Path, delay: float
-) -> None:
-    out = tmp_path / "shards"
+def start(repository: Path, pairs: Path, out: Path, threads: int, memory: str) -> subprocess.Popen[bytes]:
+    """A run in a process of its own, on its way: its work folder is there."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(repository), *sys.path])}
-    process = subprocess.Popen([sys.executable, "-c", RUN, str(pairs), str(out)], env=environment)
+    command = [sys.executable, "-c", RUN, str(pairs), str(out), str(threads), memory]
+    process = subprocess.Popen(command, env=environment)
     while not (out / ".work").exists() and process.poll() is None:
-        time.sleep(0.002)
-    time.sleep(delay)
+        time.sleep(0.001)
+    return process
+
+
+@pytest.mark.timeout(600)
+def test_killed_at_any_moment_and_started_again_comes_to_the_same_bytes(tmp_path: Path, repository: Path) -> None:
+    pairs = corpus(tmp_path / "pairs", rows=12_000)
+    process = start(repository, pairs, tmp_path / "whole", 2, "256MiB")
+    began = time.monotonic()
+    assert process.wait() == 0
+    duration = time.monotonic() - began
+    expected = bytes_of(tmp_path / "whole")
+    chance = random.Random(4)
+    killed = resumed = 0
+    for moment in range(50):
+        out = tmp_path / f"out-{moment}"
+        process = start(repository, pairs, out, chance.choice([1, 2, 3]), chance.choice(["64MiB", "256MiB"]))
+        time.sleep(chance.uniform(0, duration))
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        if (out / "manifest.json").exists():
+            assert bytes_of(out).keys() >= expected.keys()
+        result = bgeprep.shard(
+            pairs, out, config=SMALL_PARTS, threads=chance.choice([1, 2, 4]), memory=chance.choice(["64MiB", "1GiB"])
+        )
+        resumed += result.resumed
+        assert bytes_of(out) == expected, moment
+        shutil.rmtree(out)
+    assert killed > 20
+    assert resumed > 20
+
+
+def test_what_was_done_is_not_done_again(tmp_path: Path, repository: Path) -> None:
+    """A run that has read all of a file goes on without it: the journal says so, and the file's chunks are skipped."""
+    pairs = corpus(tmp_path / "pairs", rows=12_000)
+    process = start(repository, pairs, tmp_path / "out", 1, "64MiB")
+    while not (tmp_path / "out" / ".work" / "read.json").exists():
+        assert process.poll() is None, "the run ended before it could be killed"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    if (out / "manifest.json").exists():
-        assert bytes_of(out).keys() >= bytes_of(shards).keys()
-    bgeprep.shard(pairs, out, config=SMALL_PARTS, threads=3)
-    assert bytes_of(out) == bytes_of(shards)
+    for file in pairs.rglob("*.jsonl*"):
+        # Same size and time of change, so that the listing is the same: only who reads it would see the damage.
+        size, times = file.stat().st_size, (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+        file.write_bytes(b"x" * size)
+        os.utime(file, ns=times)
+    result = bgeprep.shard(pairs, tmp_path / "out", config=SMALL_PARTS)
+    assert result.resumed
+    assert result.rows_read == 12_000 + 15_000 + 1800
 
 
 def test_the_same_command_again_is_up_to_date(pairs: Path, tmp_path: Path) -> None:

@@ -55,7 +55,15 @@ impl PlanRows for Planted {
 
     fn keys(&self, row: u64) -> Result<RowKeys<'_>> {
         let row = &self.rows[row as usize];
-        Ok(RowKeys { query: row.query, pos: &row.pos, neg: &row.neg, also_pos: &row.also_pos })
+        Ok(RowKeys {
+            query: row.query,
+            pos: &row.pos,
+            neg: &row.neg,
+            also_pos: &row.also_pos,
+            query_exact: row.query,
+            pos_exact: &row.pos,
+            neg_exact: &row.neg,
+        })
     }
 
     fn bytes(&self, row: u64, positive: u32, negatives: &[u32]) -> Result<u64> {

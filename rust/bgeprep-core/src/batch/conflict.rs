@@ -4,7 +4,8 @@
 //!
 //! 1. no two rows have the same query key;
 //! 2. no document carries a key of another row's known positives;
-//! 3. no document carries the key of another row's query;
+//! 3. no document is another row's query: exact keys, because near clusters of queries and of
+//!    documents have names of their own;
 //! 4. `symmetric` sources only, where a query is a document too: no query carries a key of another
 //!    row's known positives.
 //!
@@ -27,6 +28,10 @@ const DOCUMENT: u8 = 2;
 const KNOWN: u8 = 4;
 /// Some row's chosen negative.
 const NEGATIVE: u8 = 8;
+/// Some row's query, by its exact key.
+const EXACT_QUERY: u8 = 16;
+/// Some row's chosen positive, by its exact key.
+const EXACT_DOCUMENT: u8 = 32;
 
 /// Which rules hold for a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +99,7 @@ impl KeyTable {
     }
 
     /// Takes a row in, or names the key that keeps it out.
-    pub(crate) fn admit(&mut self, rules: Rules, row: &RowKeys<'_>, positive: u64) -> Option<u64> {
+    pub(crate) fn admit(&mut self, rules: Rules, row: &RowKeys<'_>, positive: usize) -> Option<u64> {
         let blocked = self.blocking(rules, row, positive);
         if blocked.is_none() {
             self.add(row.query, QUERY);
@@ -102,28 +107,36 @@ impl KeyTable {
                 for key in row.pos.iter().chain(row.also_pos) {
                     self.add(*key, KNOWN);
                 }
-                self.add(positive, DOCUMENT | KNOWN);
+                self.add(row.query_exact, EXACT_QUERY);
+                self.add(row.pos[positive], DOCUMENT | KNOWN);
+                self.add(row.pos_exact[positive], EXACT_DOCUMENT);
             }
         }
         blocked
     }
 
-    fn blocking(&self, rules: Rules, row: &RowKeys<'_>, positive: u64) -> Option<u64> {
+    fn blocking(&self, rules: Rules, row: &RowKeys<'_>, positive: usize) -> Option<u64> {
         let (query_meets, known_meets) = match (rules.documents, rules.symmetric) {
             (false, _) => (QUERY, 0),
-            (true, false) => (QUERY | DOCUMENT, DOCUMENT),
+            (true, false) => (QUERY, DOCUMENT),
             (true, true) => (QUERY | DOCUMENT | KNOWN, DOCUMENT | QUERY),
         };
-        if self.plays(row.query, query_meets) {
+        if self.plays(row.query, query_meets) || (rules.documents && self.plays(row.query_exact, EXACT_DOCUMENT)) {
             return Some(row.query);
         }
         if !rules.documents {
             return None;
         }
-        if self.plays(positive, KNOWN | QUERY) {
-            return Some(positive);
+        if self.is_false_negative(rules, row.pos[positive], row.pos_exact[positive]) {
+            return Some(row.pos[positive]);
         }
         row.pos.iter().chain(row.also_pos).copied().find(|key| self.plays(*key, known_meets))
+    }
+
+    /// Whether a document, as a negative of the rows in the batch, would be a false one.
+    fn is_false_negative(&self, rules: Rules, key: u64, exact: u64) -> bool {
+        let meets = if rules.symmetric { KNOWN | QUERY } else { KNOWN };
+        self.plays(key, meets) || self.plays(exact, EXACT_QUERY)
     }
 
     /// Chooses up to `wanted` negatives of a row already admitted and appends their places in its
@@ -157,8 +170,11 @@ impl KeyTable {
             }
             let candidate = order[place];
             let key = row.neg[candidate as usize];
-            let false_negative =
-                key == row.query || row.knows(key) || (rules.documents && self.plays(key, KNOWN | QUERY));
+            let exact = row.neg_exact[candidate as usize];
+            let false_negative = exact == row.query_exact
+                || (rules.symmetric && key == row.query)
+                || row.knows(key)
+                || (rules.documents && self.is_false_negative(rules, key, exact));
             if false_negative {
                 passed_over += 1;
             } else if chosen[start..].iter().any(|earlier| row.neg[*earlier as usize] == key) {
@@ -193,12 +209,12 @@ mod tests {
     use super::*;
 
     fn row<'a>(query: u64, pos: &'a [u64], neg: &'a [u64], also_pos: &'a [u64]) -> RowKeys<'a> {
-        RowKeys { query, pos, neg, also_pos }
+        RowKeys { query, pos, neg, also_pos, query_exact: query, pos_exact: pos, neg_exact: neg }
     }
 
     fn with_first(task: Task) -> (KeyTable, Rules) {
         let (mut table, rules) = (KeyTable::default(), Rules::of(task));
-        assert_eq!(table.admit(rules, &row(1, &[10, 11], &[], &[12]), 10), None);
+        assert_eq!(table.admit(rules, &row(1, &[10, 11], &[], &[12]), 0), None);
         (table, rules)
     }
 
@@ -221,7 +237,21 @@ mod tests {
             (Task::Classification, row(1, &[20], &[], &[]), Some(1)),
         ] {
             let (mut table, rules) = with_first(task);
-            assert_eq!(table.admit(rules, &second, second.pos[0]), blocked, "{task:?} {second:?}");
+            assert_eq!(table.admit(rules, &second, 0), blocked, "{task:?} {second:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_in_both_roles_is_known_by_its_exact_key() {
+        let near = |row: RowKeys<'static>, pos_exact| RowKeys { query_exact: row.query + 1000, pos_exact, ..row };
+        for (second, blocked) in [
+            (near(row(2, &[20], &[], &[]), &[1001]), Some(20)),
+            (near(row(2, &[1], &[], &[]), &[1]), None),
+            (RowKeys { query_exact: 1010, ..row(2, &[20], &[], &[]) }, Some(2)),
+        ] {
+            let (mut table, rules) = (KeyTable::default(), Rules::of(Task::Retrieval));
+            assert_eq!(table.admit(rules, &near(row(1, &[10], &[], &[]), &[1010]), 0), None);
+            assert_eq!(table.admit(rules, &second, 0), blocked, "{second:?}");
         }
     }
 
@@ -229,7 +259,7 @@ mod tests {
     fn a_colliding_negative_is_swapped_and_else_left_out() {
         let (mut table, rules) = with_first(Task::Retrieval);
         let second = row(2, &[20], &[12, 30, 1, 31], &[]);
-        assert_eq!(table.admit(rules, &second, 20), None);
+        assert_eq!(table.admit(rules, &second, 0), None);
         let mut chosen = Vec::new();
         let counts = table.choose_negatives(rules, &second, 2, None, &mut chosen);
         assert_eq!((chosen, counts), (vec![1, 3], NegativeCounts { swapped: 2, left_out: 0 }));
@@ -243,7 +273,7 @@ mod tests {
         let (mut table, rules) = with_first(Task::Retrieval);
         let (second, third) = (row(2, &[20], &[30], &[]), row(3, &[21], &[30, 30, 31], &[]));
         for row in [&second, &third] {
-            assert_eq!(table.admit(rules, row, row.pos[0]), None);
+            assert_eq!(table.admit(rules, row, 0), None);
         }
         table.choose_negatives(rules, &second, 1, None, &mut Vec::new());
         for (wanted, expected) in [(1, vec![2]), (3, vec![2, 0])] {

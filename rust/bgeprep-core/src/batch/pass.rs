@@ -156,7 +156,7 @@ impl SourcePass {
         let id = self.source.first + row;
         let keys = rows.keys(id)?;
         let positive = self.positive_of(id, &keys, seed)?;
-        let blocked = table.admit(self.rules, &keys, keys.pos[positive as usize]);
+        let blocked = table.admit(self.rules, &keys, positive as usize);
         if blocked.is_none() {
             chosen.rows.push(id);
             chosen.positives.push(positive);

@@ -29,6 +29,12 @@ pub struct RowKeys<'a> {
     pub neg: &'a [u64],
     /// Positives of other rows with the same query.
     pub also_pos: &'a [u64],
+    /// Exact key of the query.
+    pub query_exact: u64,
+    /// Exact keys of the positives.
+    pub pos_exact: &'a [u64],
+    /// Exact keys of the negatives.
+    pub neg_exact: &'a [u64],
 }
 
 impl RowKeys<'_> {

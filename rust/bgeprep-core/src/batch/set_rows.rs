@@ -52,7 +52,15 @@ impl PlanRows for SetRows {
 
     fn keys(&self, row: u64) -> Result<RowKeys<'_>> {
         let row = self.set.index(row)?;
-        Ok(RowKeys { query: row.query_key(), pos: row.pos_keys(), neg: row.neg_keys(), also_pos: row.also_pos_keys() })
+        Ok(RowKeys {
+            query: row.query_key(),
+            pos: row.pos_keys(),
+            neg: row.neg_keys(),
+            also_pos: row.also_pos_keys(),
+            query_exact: row.query_exact_key(),
+            pos_exact: row.pos_exact_keys(),
+            neg_exact: row.neg_exact_keys(),
+        })
     }
 
     fn bytes(&self, row: u64, positive: u32, negatives: &[u32]) -> Result<u64> {
