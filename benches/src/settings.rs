@@ -5,6 +5,7 @@ use std::path::Path;
 use bgeprep_core::clean::CleanRules;
 use bgeprep_core::clean::text::TextForm;
 use bgeprep_core::config::{DedupMode, DedupRules, InputFile, PrepPlan, RunOptions, SourceSpec};
+use bgeprep_core::exclude::ExcludeRules;
 use bgeprep_core::pair::Task;
 use bgeprep_core::read::{CHUNK_BYTES, ColumnMapping, Format, ReadOptions};
 
@@ -57,6 +58,7 @@ pub fn plan(path: &Path, bytes: u64) -> PrepPlan {
             against: false,
         }],
         dedup: DedupRules { mode: DedupMode::Exact, near_threshold: 0.8, permutations: 128, max_cluster: 32 },
+        exclude: ExcludeRules { benchmarks: Vec::new(), corpus: false, containment: true },
         scores: None,
         max_bad: 0.05,
         seed: 42,

@@ -269,7 +269,7 @@ def test_the_manifest_says_how_it_went(repository: Path, tmp_path: Path) -> None
         assert space["recall"]["pairs"] == len(pairs)
         assert space["recall"]["sample"] <= len(normal)
         assert space["recall"]["low"] <= space["recall"]["rate"] <= space["recall"]["high"]
-        assert space["recall"]["rate"] >= 0.98
+        assert space["recall"]["found"] >= 0.9 * len(pairs)
 
 
 def bgeprep_normal(text: str) -> str:

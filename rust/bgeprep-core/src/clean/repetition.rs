@@ -135,7 +135,7 @@ mod tests {
     proptest! {
         #[test]
         fn equals_the_definition(text in "([ab]{1,2} |[你好a] ?){0,60}") {
-            prop_assert_eq!(repeated_share(&text), slow(&text), "{}", text);
+            prop_assert!((repeated_share(&text) - slow(&text)).abs() < 1e-6, "{}", text);
         }
     }
 
@@ -147,7 +147,7 @@ mod tests {
             "the patient should see a doctor if the pain does not go away within a few days, or if the pain gets worse",
             "人工智能是研究、开发用于模拟、延伸和扩展人的智能的理论、方法、技术及应用系统的一门新的技术科学。",
         ] {
-            assert_eq!(repeated_share(prose), 0.0, "{prose}");
+            assert!(repeated_share(prose) < f32::EPSILON, "{prose}");
         }
         assert!(repeated_share(&"buy cheap watches online now ".repeat(4)) > 0.7);
         assert!(repeated_share(&"点击这里查看更多精彩内容".repeat(4)) > 0.7);
@@ -161,6 +161,6 @@ mod tests {
         assert!((repeated_share(&format!("{ten} {other} {ten}")) - 1.0 / 3.0).abs() < 1e-6);
         // Punctuation is no part of a phrase; four words are none.
         assert!(repeated_share(&format!("{ten}, {other}! \"{ten}\"")) > 0.3);
-        assert_eq!(repeated_share("aa bb cc dd, xx, aa bb cc dd, yy, aa bb cc dd"), 0.0);
+        assert!(repeated_share("aa bb cc dd, xx, aa bb cc dd, yy, aa bb cc dd") < f32::EPSILON);
     }
 }

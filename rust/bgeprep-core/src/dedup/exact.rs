@@ -84,7 +84,7 @@ impl Family<'_> {
         self.tell_known_positives(&mut send);
     }
 
-    /// 6. The batching keys of the query's positives that a row does not hold itself. Rows with one
+    /// Step 6. The batching keys of the query's positives that a row does not hold itself. Rows with one
     /// batching key of the query know each other's positives.
     fn tell_known_positives(&self, send: &mut dyn FnMut(&Row, Action)) {
         let batching = |record: &KeyRecord| {

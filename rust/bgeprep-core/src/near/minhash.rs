@@ -98,6 +98,7 @@ fn minima_avx2(shingles: &[u64], multipliers: &[u32; TILE], masks: &[u32; TILE])
 }
 
 /// The compiler makes vector code of the inner loop; the same source serves every processor.
+#[expect(clippy::inline_always, reason = "inlined, it is compiled once more with AVX2; called, it is not")]
 #[inline(always)]
 fn minima(shingles: impl Iterator<Item = u32>, multipliers: &[u32; TILE], masks: &[u32; TILE]) -> [u32; TILE] {
     let mut minima = [u32::MAX; TILE];

@@ -174,7 +174,7 @@ mod tests {
     fn texts() -> Vec<String> {
         let mut texts = Vec::new();
         for family in 0..40 {
-            for copy in 0..family % 4 + 1 {
+            for copy in 0..=(family % 4) {
                 let words = (0..50).map(|n| format!("f{family}w{} ", if n < copy * 2 { 900 + n } else { n }));
                 texts.push(words.collect());
             }
@@ -201,7 +201,8 @@ mod tests {
         let rule = SampleRule::for_bytes(2_000_000);
         let (mut shingler, mut both, mut one) = (Shingler::default(), 0, 0);
         for n in 0..3_000 {
-            let text = |last: &str| (0..60).map(|w| format!("{} ", (n * 60 + w) * 7919)).collect::<String>() + last;
+            let words: Vec<String> = (0..60).map(|w| ((n * 60 + w) * 7919).to_string()).collect();
+            let text = |last: &str| words.join(" ") + " " + last;
             let chosen = ["same words", "other words"]
                 .map(|last| rule.rank(shingler.shingles(&text(last), Rule::Passage)).is_some());
             both += usize::from(chosen == [true; 2]);

@@ -112,34 +112,53 @@ pub fn jaccard(left: &[u64], right: &[u64]) -> f64 {
 /// Calls `visit` with each token of a normalised text.
 pub fn tokens<'t>(normal: &'t str, mut visit: impl FnMut(&'t str)) {
     let bytes = normal.as_bytes();
-    let (mut open, mut at) = (None, 0);
+    let ascii_end = |from: usize| bytes[from..].iter().position(|byte| !IN_RUN[usize::from(*byte)]);
+    let mut at = 0;
     while at < bytes.len() {
-        let (kind, length) = if bytes[at] < 0x80 {
-            (if bytes[at].is_ascii_alphanumeric() { Kind::Part } else { Kind::Between }, 1)
+        if IN_RUN[usize::from(bytes[at])] {
+            // Most tokens of most corpora: letters and digits of ASCII, and something else of ASCII behind them.
+            let end = ascii_end(at + 1).map_or(bytes.len(), |length| at + 1 + length);
+            at = if bytes.get(end).is_none_or(u8::is_ascii) {
+                visit(&normal[at..end]);
+                end
+            } else {
+                any_token(normal, at, &mut visit)
+            };
+        } else if bytes[at].is_ascii() {
+            at += 1;
         } else {
-            match normal[at..].chars().next() {
-                Some(character) => (kind(character), character.len_utf8()),
-                None => break,
-            }
-        };
-        let goes_on = match (kind, open) {
-            (Kind::Mark, Some(_)) => true,
-            (Kind::Part, Some((_, first))) => first == Kind::Part,
-            _ => false,
-        };
-        if !goes_on {
-            if let Some((start, _)) = open.take() {
-                visit(&normal[start..at]);
-            }
-            if matches!(kind, Kind::Part | Kind::Alone) {
-                open = Some((at, kind));
-            }
+            at = any_token(normal, at, &mut visit);
         }
-        at += length;
     }
-    if let Some((start, _)) = open {
-        visit(&normal[start..]);
+}
+
+/// Which bytes are letters and digits of ASCII.
+const IN_RUN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
     }
+    table
+};
+
+/// Visits the token that starts at `start`, if one does, whatever it is made of; where to go on.
+fn any_token<'t>(normal: &'t str, start: usize, visit: &mut impl FnMut(&'t str)) -> usize {
+    let mut characters = normal[start..].char_indices();
+    let Some((_, first)) = characters.next() else { return normal.len() };
+    let opened = kind(first);
+    if !matches!(opened, Kind::Part | Kind::Alone) {
+        return start + first.len_utf8();
+    }
+    let goes_on = |character| match kind(character) {
+        Kind::Mark => true,
+        Kind::Part => opened == Kind::Part,
+        Kind::Between | Kind::Alone => false,
+    };
+    let end = characters.find(|&(_, character)| !goes_on(character)).map_or(normal.len(), |(length, _)| start + length);
+    visit(&normal[start..end]);
+    end
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -171,6 +190,7 @@ fn kind(character: char) -> Kind {
         | '\u{f900}'..='\u{faff}'
         | '\u{1aff0}'..='\u{1b16f}'
         | '\u{20000}'..='\u{3ffff}' => Kind::Alone,
+        '\0'..='\x7f' if character.is_ascii_alphanumeric() => Kind::Part,
         // Letters in circles and boxes: alphabetic to Unicode's property, symbols by category.
         '\u{24b6}'..='\u{24e9}' | '\u{1f130}'..='\u{1f189}' => Kind::Between,
         _ if is_combining_mark(character) => Kind::Mark,

@@ -227,8 +227,12 @@ mod tests {
         }
         assert_eq!(NearPair::decode_all(&bytes), pairs);
         let mut writer = TableWriter::create(folder.path(), "query").expect("create");
-        members.iter().for_each(|member| writer.member(*member).expect("member"));
-        pairs.iter().for_each(|pair| writer.pair(*pair).expect("pair"));
+        for member in &members {
+            writer.member(*member).expect("member");
+        }
+        for pair in &pairs {
+            writer.pair(*pair).expect("pair");
+        }
         writer.finish().expect("finish");
         let table = NearTable::open(folder.path(), "query").expect("open");
         assert!(members.iter().all(|member| table.cluster(member.key) == member.cluster));

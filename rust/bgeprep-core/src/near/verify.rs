@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     fn words(from: usize, to: usize) -> String {
-        (from..to).map(|n| format!("w{n} ")).collect()
+        (from..to).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ")
     }
 
     #[test]

@@ -32,13 +32,13 @@ pub trait Output: Sync {
 
 impl Output for Spill {
     fn flush_all(&self) -> Result<Vec<u64>> {
-        Spill::flush_all(self)
+        Self::flush_all(self)
     }
 }
 
 impl Output for RejectSink {
     fn flush_all(&self) -> Result<Vec<u64>> {
-        Ok(vec![RejectSink::flush_all(self)?])
+        Ok(vec![Self::flush_all(self)?])
     }
 }
 

@@ -32,7 +32,6 @@ use crate::pair::Task;
 use crate::progress::Progress;
 use crate::scores::{ScoreFilter, ScoreTable};
 use crate::shard::Manifest;
-use crate::shard::reports::NearReport;
 use crate::{Error, Result};
 use dedup_stage::{DedupReport, Stage};
 use layout::{BucketLayout, TASKS};
@@ -72,24 +71,17 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
     let [read_folder, read_rejects, near_folder, dedup_folder, shard_folder] =
         ["read", "read-rejects", "near", "dedup", "shard"].map(|name| work.stage(name));
     progress.enter("read");
-    let read = match work.done::<ReadReport>("read")? {
-        Some(report) => {
-            progress.bytes_done.store(progress.bytes_total.load(Ordering::Relaxed), Ordering::Relaxed);
-            report
-        }
-        None => {
-            fs_err::create_dir_all(&read_folder).map_err(Error::io(&read_folder, "create"))?;
-            let filters = Filters {
-                scores: score_filter(plan, options, &work, progress)?,
-                benchmarks: load_benchmarks(plan, options, progress)?,
-            };
-            progress.enter("read");
-            let place = (read_folder.as_path(), read_rejects.as_path());
-            let report = read_stage::run((plan, &layout), &filters, options, place, progress)?;
-            work.mark("read", &report)?;
-            report
-        }
-    };
+    let read = work.once("read", || {
+        fs_err::create_dir_all(&read_folder).map_err(Error::io(&read_folder, "create"))?;
+        let filters = Filters {
+            scores: score_filter(plan, options, &work, progress)?,
+            benchmarks: load_benchmarks(plan, options, progress)?,
+        };
+        progress.enter("read");
+        let place = (read_folder.as_path(), read_rejects.as_path());
+        read_stage::run((plan, &layout), &filters, options, place, progress)
+    })?;
+    progress.bytes_done.store(progress.bytes_total.load(Ordering::Relaxed), Ordering::Relaxed);
 
     let stage = Stage {
         plan,
@@ -104,14 +96,7 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
     let near = match plan.dedup.mode {
         DedupMode::Near => {
             progress.enter("near");
-            let report = match work.done::<NearReport>("near")? {
-                Some(report) => report,
-                None => {
-                    let report = near_stage::run(&stage, &near_folder, &read)?;
-                    work.mark("near", &report)?;
-                    report
-                }
-            };
+            let report = work.once("near", || near_stage::run(&stage, &near_folder, &read))?;
             near_stage::clean_up(&stage, &near_folder)?;
             Some((report, NearTables::open(&near_folder)?))
         }
@@ -120,15 +105,10 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
     let tables = near.as_ref().map(|(_, tables)| tables);
 
     progress.enter("dedup");
-    let dedup = match work.done::<DedupReport>("dedup")? {
-        Some(report) => report,
-        None => {
-            fs_err::create_dir_all(&dedup_folder).map_err(Error::io(&dedup_folder, "create"))?;
-            let report = dedup_stage::run(&stage, tables)?;
-            work.mark("dedup", &report)?;
-            report
-        }
-    };
+    let dedup = work.once("dedup", || {
+        fs_err::create_dir_all(&dedup_folder).map_err(Error::io(&dedup_folder, "create"))?;
+        dedup_stage::run(&stage, tables)
+    })?;
 
     progress.enter("shard");
     let names = SlotNames::new(plan, &read)?;

@@ -170,10 +170,10 @@ fn find_components(stage: &Stage<'_>, folder: &Path) -> Result<[Nodes; 2]> {
         write_whole(&done, b"")?;
     }
     // Nobody asks for sketches and unsorted pairs any more.
-    for space in 0..2 {
+    for (space, pairs) in PAIRS.into_iter().enumerate() {
         remove_if_there(&path(stage.read, SKETCHES, space))?;
         for partition in 0..stage.layout.partitions {
-            remove_if_there(&path(folder, PAIRS[space], partition))?;
+            remove_if_there(&path(folder, pairs, partition))?;
         }
     }
     both(|space| {

@@ -319,7 +319,7 @@ impl FileQueue<'_> {
             let known = self.done.get(&index).map_or(&[][..], Vec::as_slice);
             let chunks = known.iter().filter_map(|done| if let ChunkDone::Chunk(at) = done { Some(*at) } else { None });
             let done: BTreeSet<u32> = chunks.collect();
-            if known.iter().any(|end| *end == ChunkDone::End(done.len() as u32)) {
+            if known.contains(&ChunkDone::End(done.len() as u32)) {
                 continue;
             }
             let entry = &self.files[index];

@@ -308,7 +308,7 @@ mod tests {
                     id: "q7".to_owned(),
                 },
             },
-            similarity: if line % 3 == 0 { Similarity::NONE } else { Similarity::of(0.875) },
+            similarity: if line.is_multiple_of(3) { Similarity::NONE } else { Similarity::of(0.875) },
             query: "q".repeat(item as usize),
             text: "文".to_owned(),
         }

@@ -77,6 +77,16 @@ impl WorkFolder {
         write_whole(&path, &json)
     }
 
+    /// What a stage came to: known from an earlier run, or by running it now.
+    pub fn once<T: Serialize + DeserializeOwned>(&self, stage: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        if let Some(known) = self.done(stage)? {
+            return Ok(known);
+        }
+        let known = run()?;
+        self.mark(stage, &known)?;
+        Ok(known)
+    }
+
     /// Removes the folder; the run is over.
     pub fn remove(self) -> Result<()> {
         fs::remove_dir_all(&self.path).map_err(Error::io(&self.path, "remove"))

@@ -166,5 +166,5 @@ fn unreadable(path: &Path, error: ArrowError) -> Error {
 
 /// Whether a stream from a store broke: that is no fault of the data.
 fn is_ours(error: &std::io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<Error>())
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>)
 }

@@ -130,7 +130,7 @@ fn what_is_read_from_the_start_alone_costs_one_small_request() {
     let store = fake(FIVE, []);
     let mut head = vec![0; FIRST_BYTES as usize];
     reader(&store, &Arc::default()).read_exact(&mut head).expect("the head");
-    assert_eq!(*store.asked.lock().expect("no panic"), [0..FIRST_BYTES]);
+    assert_eq!(*store.asked.lock().expect("no panic"), vec![0..FIRST_BYTES]);
 }
 
 #[test]
