@@ -124,12 +124,25 @@ bench-near: install ## near dedup next to rensa, datasketch, text-dedup and data
 bench-memory: install ## peak memory and spill of bgeprep shard as the input grows; options in ARGS="--dedup near"
 	$(BIN)/python -m benches.peers.memory $(ARGS)
 
+# Seconds for each fuzz target.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= json gzip arrow
+
+.PHONY: fuzz
+fuzz: ## fuzz the JSON, gzip and Arrow readers, FUZZ_SECONDS=60 each (needs cargo-fuzz and a nightly toolchain)
+	cargo fuzz --version >/dev/null 2>&1 || { echo 'cargo-fuzz is needed' >&2; echo 'hint: cargo install cargo-fuzz' >&2; exit 1; }
+	cargo +nightly --version >/dev/null 2>&1 || { echo 'a nightly toolchain is needed' >&2; echo 'hint: rustup toolchain install nightly --profile minimal' >&2; exit 1; }
+	for target in $(FUZZ_TARGETS); do \
+		mkdir -p fuzz/target/corpus/$$target; \
+		cargo +nightly fuzz run $$target fuzz/target/corpus/$$target fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=512; \
+	done
+
 .PHONY: constraints
 constraints: ## renew constraints.txt for every supported Python (needs uv)
 	uv pip compile --universal --upgrade --python-version 3.10 --all-extras --no-annotate --no-header --no-emit-package bgeprep pyproject.toml tests/system/requirements.txt --output-file constraints.txt
 
 .PHONY: clean
 clean: ## remove what was built: .venv, .venv-peers, target, caches (no data, no output)
-	rm -rf $(VENV) .venv-peers target .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-peers target fuzz/target .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -type d -name __pycache__ -prune -exec rm -rf {} +
 	rm -f python/bgeprep/_native*.so

@@ -33,7 +33,7 @@ def sources() -> list[Path]:
 def code() -> Iterator[Path]:
     """All that people write code in."""
     yield from sources()
-    for folder in ("tests", "benches", "examples", "configs"):
+    for folder in ("tests", "benches", "examples", "configs", "fuzz/src", "fuzz/targets"):
         for path in sorted((REPOSITORY / folder).rglob("*")):
             if path.suffix in {".py", ".rs", ".sh", ".toml"} and path != Path(__file__).resolve():
                 yield path

@@ -34,6 +34,9 @@ pub fn clean_rules() -> CleanRules {
         max_repeated_share: 0.6,
         max_symbol_share: 0.8,
         noise_min_chars: 10,
+        language: None,
+        max_repeated_phrase_share: 2.0,
+        boilerplate: None,
     }
 }
 
@@ -49,10 +52,12 @@ pub fn plan(path: &Path, bytes: u64) -> PrepPlan {
             priority: 0,
             merge_positives: false,
             read: read_options(),
-            inputs: vec![InputFile { location: path.into(), origin: "pairs.jsonl".to_owned(), bytes }],
+            clean: clean_rules(),
+            inputs: vec![InputFile { location: path.into(), origin: "pairs.jsonl".to_owned(), bytes, set: None }],
+            against: false,
         }],
-        clean: clean_rules(),
         dedup: DedupRules { mode: DedupMode::Exact, near_threshold: 0.8, permutations: 128, max_cluster: 32 },
+        scores: None,
         max_bad: 0.05,
         seed: 42,
         part_bytes: 64 << 20,

@@ -14,8 +14,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bgeprep._native import __version__, build_profile
-from bgeprep.config import CleanConfig, DedupConfig, PrepConfig, ReadConfig, ShardConfig, SourceConfig, load_config
+from bgeprep.config import (
+    CleanConfig,
+    DedupConfig,
+    ExcludeConfig,
+    PrepConfig,
+    ReadConfig,
+    ScoresConfig,
+    ShardConfig,
+    SourceConfig,
+    load_config,
+)
 from bgeprep.errors import BgeprepError, ConfigError, CorpusError, ShardError, StoreError, TokenizerError
+from bgeprep.scores import text_hash
 from bgeprep.shard import ShardResult, shard
 from bgeprep.shardset import ShardSet, inspect, verify
 
@@ -30,8 +41,10 @@ __all__ = [
     "ConfigError",
     "CorpusError",
     "DedupConfig",
+    "ExcludeConfig",
     "PrepConfig",
     "ReadConfig",
+    "ScoresConfig",
     "ShardConfig",
     "ShardError",
     "ShardResult",
@@ -44,6 +57,7 @@ __all__ = [
     "load_config",
     "open",
     "shard",
+    "text_hash",
     "verify",
 ]
 

@@ -7,7 +7,9 @@ from typing import Any, final
 
 from bgeprep.batch import _Options
 from bgeprep.config import PrepConfig
+from bgeprep.exclude import Benchmark
 from bgeprep.inputs import ArrowStream, Source
+from bgeprep.scores import Scores
 from bgeprep.shard import RunOptions
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "shard",
     "split_url",
     "spool",
+    "text_hash",
     "text_key",
     "verify",
 ]
@@ -33,11 +36,13 @@ build_profile: str
 def shard(
     config: PrepConfig,
     sources: Sequence[Source],
+    benchmarks: Sequence[Benchmark],
+    scores: Scores | None,
     resolved: str,
     options: RunOptions,
     report: Callable[[str, int, int, int, int, int, int, int], None] | None,
-) -> tuple[str, int, int, list[str], bool, bool]:
-    """Runs the preparation: (hash, rows read, rows kept, empty files, resumed, discarded)."""
+) -> tuple[str, int, int, list[str], bool, bool, list[str]]:
+    """Runs the preparation: (hash, rows read, rows kept, empty files, resumed, discarded, warnings)."""
 
 def spool(stream: ArrowStream, path: Path) -> int:
     """Writes an Arrow stream to a file that the readers take as input; returns its rows."""
@@ -61,8 +66,11 @@ def publish(
 ) -> None:
     """Sends the set in the folder `set` to `url`, its manifest last."""
 
+def text_hash(text: str) -> bytes:
+    """What a cleaned text is called in score files: xxh3-128 of its UTF-8, big-endian."""
+
 def text_key(text: str) -> int:
-    """The batching key of a text: xxh3-64 of its normalised form."""
+    """The exact key of a text: xxh3-64 of its normalised form."""
 
 def verify(
     path: str | PathLike[str],

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from bgeprep.config import SourceConfig
+from bgeprep.config import CleanConfig, SourceConfig
 from bgeprep.errors import ConfigError, CorpusError
 from bgeprep.objects import find_objects, is_url
 
@@ -44,6 +44,7 @@ class InputFile:
         origin: what the shard set calls it.
         bytes: its size.
         modified: its modification time in ns; for an object a number made from its etag.
+        set: folder of the shard set that it is a part of, None for a raw file.
         etag: what tells the content of an object apart; empty for a file.
     """
 
@@ -51,17 +52,23 @@ class InputFile:
     origin: str
     bytes: int
     modified: int
+    set: Path | None = None
     etag: str = ""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A source's settings, its files in reading order, and its priority (lower survives)."""
+    """A source's settings, its files in reading order, its priority (lower survives), and the rules that clean it.
+
+    The rows of a source with `against` are compared with, and never written.
+    """
 
     config: SourceConfig
     files: tuple[InputFile, ...]
     priority: int
     skipped: tuple[str, ...] = field(default=())
+    against: bool = False
+    clean: CleanConfig = field(default_factory=CleanConfig)
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
@@ -170,7 +177,7 @@ def _collect(paths: Iterable[str], prefix: bool = False) -> tuple[list[InputFile
 def _walk(folder: Path) -> Iterator[Path]:
     if (folder / "manifest.json").is_file() and any(folder.glob("*/part-*.arrow")):
         raise CorpusError(
-            f"{folder} is a shard set; this version reads raw pair files only; hint: give the folder it was made from",
+            f"{folder} is a shard set among other files; hint: give it as an input of its own, beside the others",
             str(folder),
         )
     entries = sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
@@ -213,7 +220,7 @@ def _collect_objects(pattern: str, prefix: bool) -> tuple[list[InputFile], list[
             if is_folder and not _is_data(last, (other for other in siblings if "/" not in other)):
                 skipped.append(front + one.name)
             else:
-                files.append(InputFile(one.url, front + one.name, one.bytes, one.version, one.etag))
+                files.append(InputFile(one.url, front + one.name, one.bytes, one.version, etag=one.etag))
     return files, skipped
 
 

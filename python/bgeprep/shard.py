@@ -10,15 +10,18 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from bgeprep import _native
-from bgeprep.config import PrepConfig, SourceConfig, from_dict, load_config
+from bgeprep import _native, reshard
+from bgeprep.config import CleanConfig, PrepConfig, SourceConfig, from_dict, load_config
 from bgeprep.errors import ConfigError, CorpusError, ShardError
-from bgeprep.inputs import ArrowStream, InputFile, Source, find_sources
+from bgeprep.exclude import Benchmark, find_benchmarks
+from bgeprep.inputs import ArrowStream, InputFile, Source
 from bgeprep.objects import is_url
+from bgeprep.scores import Scores, find_scores
 from bgeprep.staging import staged
 
 __all__ = ["RunOptions", "ShardResult", "parse_bytes", "shard"]
@@ -57,6 +60,7 @@ class ShardResult:
         empty_files: input files without a single record.
         skipped_files: files of the input folder that hold no data by their name.
         sources: names of the sources found.
+        warnings: what is odd about the benchmarks to exclude.
     """
 
     path: Path | str
@@ -69,6 +73,7 @@ class ShardResult:
     empty_files: tuple[str, ...] = ()
     skipped_files: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def parse_bytes(text: str | int) -> int:
@@ -92,6 +97,8 @@ def shard(
     *,
     config: PrepConfig | str | os.PathLike[str] | None = None,
     source_overrides: Mapping[str, Any] | None = None,
+    only_sources: Sequence[str] = (),
+    drop_sources: Sequence[str] = (),
     threads: int | None = None,
     memory: str | int = "256MiB",
     tmp: str | os.PathLike[str] | None = None,
@@ -104,12 +111,15 @@ def shard(
     after a killed run goes on where that stopped.
 
     Args:
-        inputs: a file, folder or glob, as a path or an `s3://` URL, or a list of them; or a mapping of source names
-            to Arrow streams (anything with `__arrow_c_stream__`, a polars DataFrame or LazyFrame).
+        inputs: a file, folder or glob, as a path or an `s3://` URL, or a list of them, shard sets among them; or a
+            mapping of source names to Arrow streams (anything with `__arrow_c_stream__`, a polars DataFrame or
+            LazyFrame).
         out: folder of the shard set, or an `s3://` URL: then the set is made on this machine and sent, its manifest
             last.
         config: a `PrepConfig`, or the path of a TOML file.
         source_overrides: settings of every source, by the names of `SourceConfig`, above the config.
+        only_sources: names of the sources to keep, all by default.
+        drop_sources: names of sources to leave out.
         threads: worker threads, all cores by default.
         memory: bytes the run may hold, as a number or such as `"2GiB"`; at least 64 MiB.
         tmp: folder for work files, `<out>/.work` by default, the user's cache folder where `out` is a URL.
@@ -119,31 +129,12 @@ def shard(
 
     Raises:
         ConfigError: a setting that cannot work.
-        CorpusError: input that cannot be used at all, or too many unreadable rows.
-        ShardError: `out` holds another complete set, or another run is writing there.
+        CorpusError: input that cannot be used at all, too many unreadable rows, or pairs without a score.
+        ShardError: `out` holds another complete set, or another run is writing there; or a set that is read is damaged.
         StoreError: an object store that refuses or cannot be reached.
         OSError: the operating system refused (no space, no permission, a vanished file).
     """
-    if is_url(os.fspath(out)):
-        url = os.fspath(out).rstrip("/")
-        with staged(url, tmp) as folder:
-            return _shard(inputs, folder, url, config, source_overrides, threads, memory, None, overwrite, report)
-    return _shard(inputs, Path(out), None, config, source_overrides, threads, memory, tmp, overwrite, report)
-
-
-def _shard(
-    inputs: Inputs,
-    out: Path,
-    url: str | None,
-    config: PrepConfig | str | os.PathLike[str] | None,
-    source_overrides: Mapping[str, Any] | None,
-    threads: int | None,
-    memory: str | int,
-    tmp: str | os.PathLike[str] | None,
-    overwrite: bool,
-    report: Report | None,
-) -> ShardResult:
-    """Makes the set in the folder `out`, and sends it to `url` if there is one."""
+    url = os.fspath(out).rstrip("/") if is_url(os.fspath(out)) else None
     settings = config if isinstance(config, PrepConfig) else load_config(config) if config else PrepConfig()
     threads = threads if threads is not None else len(os.sched_getaffinity(0))
     if threads < 1:
@@ -154,20 +145,26 @@ def _shard(
         paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
     if not (streams or paths or settings.sources):
         raise ConfigError("in: no input given; hint: --in FOLDER, or sources in a config file")
-    sources = find_sources(paths, settings.sources)
-    spool = out / ".work-streams"
-    try:
-        sources += _spool_streams(streams, spool, len(sources))
-        sources = [_override(source, source_overrides or {}) for source in sources]
-        return _run(settings, sources, out, url, threads, parse_bytes(memory), tmp, overwrite, report)
-    finally:
-        if streams:
-            shutil.rmtree(spool, ignore_errors=True)
+    sources = reshard.find_all(paths, settings)
+    with staged(url, tmp) if url else nullcontext(Path(out)) as folder:
+        spool = folder / ".work-streams"
+        try:
+            sources += _spool_streams(streams, spool, len(sources))
+            sources = reshard.unite([_override(source, source_overrides or {}, settings.clean) for source in sources])
+            sources = reshard.choose(sources, only_sources, drop_sources)
+            settings = reshard.settle_dedup(settings, sources)
+            sources += reshard.against(settings.against)
+            work = None if url else tmp
+            return _run(settings, sources, folder, url, threads, parse_bytes(memory), work, overwrite, report)
+        finally:
+            if streams:
+                shutil.rmtree(spool, ignore_errors=True)
 
 
-def _override(source: Source, overrides: Mapping[str, Any]) -> Source:
+def _override(source: Source, overrides: Mapping[str, Any], clean: CleanConfig) -> Source:
     merged = {**dataclasses.asdict(source.config), **overrides}
-    return dataclasses.replace(source, config=from_dict(SourceConfig, merged, "sources."))
+    config = from_dict(SourceConfig, merged, "sources.")
+    return dataclasses.replace(source, config=config, clean=config.rules(clean))
 
 
 def _run(
@@ -181,9 +178,11 @@ def _run(
     overwrite: bool,
     report: Report | None,
 ) -> ShardResult:
-    resolved = json.dumps(_resolved(settings, sources), sort_keys=True, ensure_ascii=False)
-    fingerprint = _fingerprint(resolved, sources)
-    names = tuple(source.config.name for source in sources)
+    _refuse_own_input(out, sources)
+    benchmarks, scores = find_benchmarks(settings.exclude.paths), find_scores(settings.scores)
+    resolved = json.dumps(_resolved(settings, sources, benchmarks), sort_keys=True, ensure_ascii=False)
+    fingerprint = _fingerprint(resolved, sources, benchmarks, scores)
+    names = tuple(source.config.name for source in sources if not source.against)
     skipped = tuple(name for source in sources for name in source.skipped)
     found = _complete_set(url or out, fingerprint, overwrite)
     if found:
@@ -201,7 +200,9 @@ def _run(
         threads=threads, memory=memory, out=out, work=work, fingerprint=fingerprint, log=json.dumps(log)
     )
     out.mkdir(parents=True, exist_ok=True)
-    digest, read, kept, empty, resumed, discarded = _native.shard(settings, sources, resolved, options, report)
+    digest, read, kept, empty, resumed, discarded, warnings = _native.shard(
+        settings, sources, benchmarks, scores, resolved, options, report
+    )
     if url:
         _native.publish(out, url, report)
     return ShardResult(
@@ -214,6 +215,7 @@ def _run(
         empty_files=tuple(empty),
         skipped_files=skipped,
         sources=names,
+        warnings=tuple(warnings),
     )
 
 
@@ -255,11 +257,17 @@ def _log_of_set(out: Path) -> str | None:
         return ""
 
 
-def _resolved(settings: PrepConfig, sources: list[Source]) -> dict[str, Any]:
-    """The config as it decides bytes: sources by name and origin, no absolute path."""
+def _resolved(settings: PrepConfig, sources: list[Source], benchmarks: list[Benchmark]) -> dict[str, Any]:
+    """The config as it decides bytes: sources and benchmarks by name, no absolute path."""
     plain = dataclasses.asdict(settings)
+    del plain["exclude"]["paths"]
+    plain["exclude"]["benchmarks"] = [{"name": one.name, "kind": one.kind} for one in benchmarks]
+    plain["scores"] = {key: value for key, value in plain["scores"].items() if key != "path"}
+    plain["against"] = reshard.set_hashes(source for source in sources if source.against)
     plain["sources"] = []
     for source in sources:
+        if source.against:
+            continue
         entry = dataclasses.asdict(source.config)
         del entry["path"]
         entry["priority"] = source.priority
@@ -267,12 +275,21 @@ def _resolved(settings: PrepConfig, sources: list[Source]) -> dict[str, Any]:
     return plain
 
 
-def _fingerprint(resolved: str, sources: list[Source]) -> str:
+def _refuse_own_input(out: Path, sources: list[Source]) -> None:
+    if out.resolve() in {file.set.resolve() for source in sources for file in source.files if file.set}:
+        raise ConfigError(f"out: {out} is one of the sets that are read; hint: choose another --out")
+
+
+def _fingerprint(resolved: str, sources: list[Source], benchmarks: list[Benchmark], scores: Scores | None) -> str:
     digest = hashlib.sha256(resolved.encode())
+    digest.update(scores.fingerprint().encode() if scores else b"")
     digest.update(_native.__version__.encode())
     for source in sources:
         for file in source.files:
             digest.update(f"\0{source.config.name}\0{file.origin}\0{file.bytes}\0{file.modified}".encode())
+    for benchmark in benchmarks:
+        for one in benchmark.files:
+            digest.update(f"\0{benchmark.name}\0{one.role}\0{one.origin}\0{one.bytes}\0{one.modified}".encode())
     return digest.hexdigest()
 
 

@@ -174,9 +174,10 @@ def test_what_comes_later_is_named(
     assert word in fails(capsys, "shard", "--in", tmp_path / name, "--out", tmp_path / "out").lower()
 
 
-def test_a_shard_set_as_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_part_of_a_shard_set_as_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bgeprep.shard(jsonl(tmp_path / "good.jsonl", GOOD), tmp_path / "first")
-    assert "is a shard set" in fails(capsys, "shard", "--in", tmp_path / "first", "--out", tmp_path / "second")
+    part = tmp_path / "first" / "good" / "part-00000.arrow"
+    assert "give the folder of the set" in fails(capsys, "shard", "--in", part, "--out", tmp_path / "second")
 
 
 def test_output_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from bgeprep.cli.look import summary_text
-from bgeprep.config import CleanConfig, DedupConfig, PrepConfig, ReadConfig, ShardConfig, from_dict, load_config
+from bgeprep.config import (
+    CleanConfig,
+    DedupConfig,
+    ExcludeConfig,
+    PrepConfig,
+    ReadConfig,
+    ScoresConfig,
+    ShardConfig,
+    from_dict,
+    load_config,
+)
 from bgeprep.errors import ConfigError
 from bgeprep.progress import Progress
 from bgeprep.shard import ShardResult, parse_bytes, shard
@@ -23,6 +33,8 @@ _SECTIONS: dict[str, type[Any]] = {
     "read": ReadConfig,
     "clean": CleanConfig,
     "dedup": DedupConfig,
+    "exclude": ExcludeConfig,
+    "scores": ScoresConfig,
     "shard": ShardConfig,
 }
 
@@ -37,8 +49,12 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
         epilog="Formats: JSONL in the FlagEmbedding and sentence-transformers shapes, one big JSON array, CSV, TSV, "
         "Parquet, Arrow; plain or gzip, zstd, bzip2. First-level folders and files of --in become the sources.",
     )
-    paths = "files, folders or globs; s3:// URLs too"
-    one.add_argument("--in", dest="inputs", nargs="+", default=[], metavar="PATH", help=paths)
+    one.add_argument("--in", dest="inputs", nargs="+", default=[], metavar="PATH",
+                     help="files, folders or globs; s3:// URLs; shard sets, which are then sharded again")  # fmt: skip
+    one.add_argument("--against", nargs="+", metavar="SET",
+                     help="shard sets that stay as they are: what equals a row of theirs is dropped")  # fmt: skip
+    one.add_argument("--sources", type=_names, default=(), metavar="NAME,...", help="keep these sources only")
+    one.add_argument("--drop-sources", type=_names, default=(), metavar="NAME,...", help="leave these sources out")
     one.add_argument("--out", required=True, help="folder of the shard set, or an s3:// URL")
     one.add_argument("--config", help="TOML file: rules, and sources with their columns, task, language, weight")
     one.add_argument("--threads", type=int, help="worker threads (all cores)")
@@ -59,20 +75,48 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
     source.add_argument(
         "--labels", nargs="+", metavar="LABEL=MEANING", help="positive, negative or drop, as neutral=drop"
     )
-    short = {"dedup.mode": "--dedup", "shard.seed": "--seed", "read.max_bad": "--max-bad"}
+    short = {
+        "dedup.mode": "--dedup",
+        "exclude.paths": "--exclude",
+        "exclude.corpus": "--exclude-corpus",
+        "shard.seed": "--seed",
+        "read.max_bad": "--max-bad",
+        "scores.path": "--scores",
+        "scores.min_score": "--min-score",
+        "scores.missing": "--missing-scores",
+    }
     for section, kind in _SECTIONS.items():
         group = one.add_argument_group(f"[{section}] of the config file")
         hints = typing.get_type_hints(kind)
         for field in dataclasses.fields(kind):
             key = f"{section}.{field.name}"
             flags = [f"--{key}"] + ([short[key]] if key in short else [])
-            text = f"{field.metadata['help']} ({field.default})".replace("%", "%%")
-            group.add_argument(*flags, dest=key, metavar=_metavar(hints[field.name]), help=text)
+            default = "" if field.default in ("", None, ()) else f" ({field.default})"
+            text = f"{field.metadata['help']}{default}".replace("%", "%%")
+            metavar = "PATH" if field.name == "paths" else _metavar(hints[field.name])
+            if hints[field.name] is bool:
+                group.add_argument(*flags, dest=key, nargs="?", const="true", metavar=metavar, help=text)
+            else:
+                nargs = "+" if metavar == "PATH" else None
+                group.add_argument(*flags, dest=key, nargs=nargs, metavar=metavar, help=text)
 
 
-def _metavar(hint: object) -> str:
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
+
+
+def _metavar(hint: Any) -> str:  # noqa: ANN401 - a hint is any form of type
+    hint = _without_none(hint)
     arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        return f"{_metavar(arguments[0])},…"
     return "{" + ",".join(map(str, arguments)) + "}" if arguments else str(getattr(hint, "__name__", hint)).upper()
+
+
+def _without_none(hint: Any) -> Any:  # noqa: ANN401 - a hint is any form of type
+    """`float | None` → `float`; a flag that is given is never None."""
+    inner = [one for one in typing.get_args(hint) if one is not type(None)]
+    return inner[0] if type(None) in typing.get_args(hint) else hint
 
 
 def _config(args: argparse.Namespace) -> PrepConfig:
@@ -81,18 +125,22 @@ def _config(args: argparse.Namespace) -> PrepConfig:
     for section, kind in _SECTIONS.items():
         hints = typing.get_type_hints(kind)
         given = {
-            name: _plain(value, hints[name], f"--{section}.{name}")
+            name: _plain(value, _without_none(hints[name]), f"--{section}.{name}")
             for name in hints
             if (value := getattr(args, f"{section}.{name}")) is not None
         }
         if given:
             merged = {**dataclasses.asdict(getattr(config, section)), **given}
             config = dataclasses.replace(config, **{section: from_dict(kind, merged, f"{section}.")})
-    return config
+    return dataclasses.replace(config, against=tuple(args.against)) if args.against else config
 
 
-def _plain(text: str, hint: type, flag: str) -> bool | int | float | str:
+def _plain(text: str | list[str], hint: type, flag: str) -> bool | int | float | str | list[str]:
     """A flag's text as the plain value that a config file would hold."""
+    if isinstance(text, list):
+        return text
+    if typing.get_origin(hint) is tuple:
+        return [item for item in text.split(",") if item]
     try:
         if hint is bool:
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
@@ -134,6 +182,8 @@ def run(args: argparse.Namespace) -> int:
             args.out,
             config=_config(args),
             source_overrides=_source_overrides(args),
+            only_sources=args.sources,
+            drop_sources=args.drop_sources,
             threads=args.threads,
             memory=parse_bytes(args.memory),
             tmp=args.tmp,
@@ -171,6 +221,7 @@ def _notes(result: ShardResult) -> list[str]:
         notes.append(f"files without a record: {_some(result.empty_files)}")
     if result.skipped_files:
         notes.append(f"files left out by their name: {_some(result.skipped_files)}")
+    notes += [f"warning: {warning}" for warning in result.warnings]
     if len(result.sources) > 100:
         notes.append(f"warning: {len(result.sources)} sources; hint: put files of one kind into one folder each")
     return notes

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::clean::CleanRules;
+use crate::exclude::ExcludeRules;
 use crate::pair::Task;
 use crate::read::ReadOptions;
 use crate::store::Location;
@@ -26,8 +27,12 @@ pub struct SourceSpec {
     pub merge_positives: bool,
     /// How its files are read.
     pub read: ReadOptions,
+    /// The rules its texts are cleaned by.
+    pub clean: CleanRules,
     /// Its files in reading order.
     pub inputs: Vec<InputFile>,
+    /// Whether it is there to be compared with only: its rows stand before all others and are never written.
+    pub against: bool,
 }
 
 /// One input file.
@@ -39,6 +44,32 @@ pub struct InputFile {
     pub origin: String,
     /// Its size in bytes; decides the number of partitions.
     pub bytes: u64,
+    /// The folder of the shard set that it is a part of, if it is one.
+    pub set: Option<PathBuf>,
+}
+
+/// What becomes of a (query, positive) pair that the scorer has not seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingScores {
+    /// The run ends with an error that names the first of them.
+    Error,
+    /// It stays.
+    Keep,
+    /// It goes.
+    Drop,
+}
+
+/// The filter by scores.
+#[derive(Debug, Clone)]
+pub struct ScoreRules {
+    /// Where the scores lie, for messages.
+    pub path: PathBuf,
+    /// Parquet files of (query_hash, pos_hash, score).
+    pub files: Vec<PathBuf>,
+    /// The lowest score that stays.
+    pub min_score: f32,
+    /// What becomes of pairs without a score.
+    pub missing: MissingScores,
 }
 
 /// How far duplicates are looked for.
@@ -70,10 +101,12 @@ pub struct DedupRules {
 pub struct PrepPlan {
     /// Sources, in the order of the manifest.
     pub sources: Vec<SourceSpec>,
-    /// The cleaning rules.
-    pub clean: CleanRules,
     /// Duplicates.
     pub dedup: DedupRules,
+    /// Benchmarks whose texts go.
+    pub exclude: ExcludeRules,
+    /// The filter by scores, if there is to be one.
+    pub scores: Option<ScoreRules>,
     /// Largest share of rows read that may be unreadable.
     pub max_bad: f64,
     /// Keys the shuffle.

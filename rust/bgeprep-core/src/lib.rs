@@ -21,11 +21,14 @@ pub mod read;
 
 pub mod clean;
 
+pub mod exclude;
+
 pub mod dedup;
 pub mod near;
 
 pub mod shuffle;
 
+pub mod scores;
 pub mod shard;
 
 pub mod pipeline;

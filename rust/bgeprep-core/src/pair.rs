@@ -65,4 +65,27 @@ pub struct RawPair<'a> {
     pub prompt: Cow<'a, str>,
     /// FlagEmbedding's `type`, where the record has one.
     pub task: Option<Task>,
+    /// What it brings along if it is a row of a shard set.
+    pub kept: Option<Kept<'a>>,
+}
+
+/// What a row of a shard set knows beside its texts, from the run that made the set.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Kept<'a> {
+    /// Batching and exact key of the query.
+    pub query_keys: (u64, u64),
+    /// Batching keys of the positives.
+    pub pos_keys: &'a [u64],
+    /// Exact keys of the positives.
+    pub pos_exact_keys: &'a [u64],
+    /// Batching keys of the negatives.
+    pub neg_keys: &'a [u64],
+    /// Exact keys of the negatives.
+    pub neg_exact_keys: &'a [u64],
+    /// Keys of the positives that other rows gave the query.
+    pub also_pos_keys: &'a [u64],
+    /// The raw file it was read from.
+    pub origin_file: &'a str,
+    /// Its line in that file.
+    pub origin_line: u64,
 }

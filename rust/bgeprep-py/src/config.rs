@@ -2,10 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bgeprep_core::clean::CleanRules;
+use bgeprep_core::clean::boilerplate::Boilerplate;
+use bgeprep_core::clean::language::LanguageRule;
 use bgeprep_core::clean::text::TextForm;
-use bgeprep_core::config::{DedupMode, DedupRules, InputFile, PrepPlan, RunOptions, SourceSpec};
+use bgeprep_core::config::{
+    DedupMode, DedupRules, InputFile, MissingScores, PrepPlan, RunOptions, ScoreRules, SourceSpec,
+};
+use bgeprep_core::exclude::{BenchmarkFile, BenchmarkKind, BenchmarkSpec, ExcludeRules, FileRole};
 use bgeprep_core::pair::Task;
 use bgeprep_core::read::{CHUNK_BYTES, ColumnMapping, Format, LabelMeaning, ReadOptions};
 use bgeprep_core::store::Stores;
@@ -34,6 +40,11 @@ struct CleanConfig {
     max_repeated_share: f32,
     max_symbol_share: f32,
     noise_min_chars: usize,
+    expected_language: String,
+    language_min_confidence: f64,
+    language_min_letters: usize,
+    max_repeated_phrase_share: f32,
+    boilerplate: Vec<String>,
 }
 
 /// `bgeprep.config.DedupConfig`.
@@ -43,6 +54,38 @@ struct DedupConfig {
     near_threshold: f64,
     permutations: usize,
     max_cluster: usize,
+}
+
+/// `bgeprep.config.ExcludeConfig`, without its paths: `bgeprep.exclude.Benchmark`s are what they hold.
+#[derive(FromPyObject)]
+struct ExcludeConfig {
+    corpus: bool,
+    containment: bool,
+}
+
+/// `bgeprep.exclude.BenchmarkFile`.
+#[derive(FromPyObject)]
+struct PyBenchmarkFile {
+    path: PathBuf,
+    origin: String,
+    role: String,
+}
+
+/// `bgeprep.exclude.Benchmark`.
+#[derive(FromPyObject)]
+pub(crate) struct Benchmark {
+    name: String,
+    kind: String,
+    files: Vec<PyBenchmarkFile>,
+}
+
+/// `bgeprep.scores.Scores`.
+#[derive(FromPyObject)]
+pub(crate) struct Scores {
+    path: PathBuf,
+    files: Vec<PathBuf>,
+    min_score: f32,
+    missing: String,
 }
 
 /// `bgeprep.config.ShardConfig`.
@@ -56,8 +99,8 @@ struct ShardConfig {
 #[derive(FromPyObject)]
 pub(crate) struct PrepConfig {
     read: ReadConfig,
-    clean: CleanConfig,
     dedup: DedupConfig,
+    exclude: ExcludeConfig,
     shard: ShardConfig,
 }
 
@@ -84,6 +127,7 @@ struct PyInputFile {
     path: PathBuf,
     origin: String,
     bytes: u64,
+    set: Option<PathBuf>,
     etag: String,
 }
 
@@ -93,6 +137,8 @@ pub(crate) struct Source {
     config: SourceConfig,
     files: Vec<PyInputFile>,
     priority: u32,
+    against: bool,
+    clean: CleanConfig,
 }
 
 /// `bgeprep.shard.RunOptions`.
@@ -117,26 +163,16 @@ impl TryFrom<PyRunOptions> for RunOptions {
 }
 
 /// The plan that a config, its sources and the resolved config as JSON make.
-pub(crate) fn plan(config: PrepConfig, sources: Vec<Source>, resolved: &str, stores: &Stores) -> Result<PrepPlan> {
-    let PrepConfig { read, clean, dedup, shard } = config;
+pub(crate) fn plan(
+    config: PrepConfig,
+    sources: Vec<Source>,
+    (benchmarks, scores): (Vec<Benchmark>, Option<Scores>),
+    resolved: &str,
+    stores: &Stores,
+) -> Result<PrepPlan> {
+    let PrepConfig { read, dedup, exclude, shard } = config;
     Ok(PrepPlan {
         sources: sources.into_iter().map(|source| source_spec(source, &read, stores)).collect::<Result<_>>()?,
-        clean: CleanRules {
-            form: TextForm {
-                nfc: clean.nfc,
-                strip_control: clean.strip_control,
-                collapse_whitespace: clean.collapse_whitespace,
-                keep_newlines: clean.newlines == "keep",
-            },
-            min_query_chars: clean.min_query_chars,
-            max_query_chars: clean.max_query_chars,
-            min_passage_chars: clean.min_passage_chars,
-            max_passage_chars: clean.max_passage_chars,
-            query_equals_positive: clean.query_equals_positive,
-            max_repeated_share: clean.max_repeated_share,
-            max_symbol_share: clean.max_symbol_share,
-            noise_min_chars: clean.noise_min_chars,
-        },
         dedup: DedupRules {
             mode: match dedup.mode.as_str() {
                 "none" => DedupMode::None,
@@ -150,6 +186,12 @@ pub(crate) fn plan(config: PrepConfig, sources: Vec<Source>, resolved: &str, sto
             permutations: dedup.permutations,
             max_cluster: dedup.max_cluster,
         },
+        exclude: ExcludeRules {
+            benchmarks: benchmarks.into_iter().map(benchmark_spec).collect::<Result<_>>()?,
+            corpus: exclude.corpus,
+            containment: exclude.containment,
+        },
+        scores: scores.map(score_rules).transpose()?,
         max_bad: read.max_bad,
         seed: shard.seed,
         part_bytes: shard.part_bytes,
@@ -157,8 +199,65 @@ pub(crate) fn plan(config: PrepConfig, sources: Vec<Source>, resolved: &str, sto
     })
 }
 
+fn benchmark_spec(benchmark: Benchmark) -> Result<BenchmarkSpec> {
+    let unknown = |what: &str, found: &str| Error::Internal(format!("unknown {what} of a benchmark: {found}"));
+    let Benchmark { name, kind, files } = benchmark;
+    let kind = BenchmarkKind::from_name(&kind).ok_or_else(|| unknown("kind", &kind))?;
+    let file = |PyBenchmarkFile { path, origin, role }: PyBenchmarkFile| {
+        let role = FileRole::from_name(&role).ok_or_else(|| unknown("file", &role))?;
+        Ok(BenchmarkFile { path, origin, role })
+    };
+    Ok(BenchmarkSpec { name, kind, files: files.into_iter().map(file).collect::<Result<_>>()? })
+}
+
+fn score_rules(scores: Scores) -> Result<ScoreRules> {
+    let missing = match scores.missing.as_str() {
+        "error" => MissingScores::Error,
+        "keep" => MissingScores::Keep,
+        "drop" => MissingScores::Drop,
+        other => return Err(Error::config("scores.missing", format!("expected error, keep or drop, found {other}"))),
+    };
+    Ok(ScoreRules { path: scores.path, files: scores.files, min_score: scores.min_score, missing })
+}
+
+/// The rules of one source, whose name and language are given.
+fn clean_rules(clean: CleanConfig, name: &str, language: &str) -> Result<CleanRules> {
+    let key = |setting: &str| format!("sources.{name}.clean.{setting}");
+    let expected = match clean.expected_language.as_str() {
+        "source" if language.is_empty() => {
+            let message = "expected a language tag, because clean.expected_language = \"source\"; \
+                           hint: say which, or set clean = { expected_language = \"\" } for this source";
+            return Err(Error::config(format!("sources.{name}.language"), message));
+        }
+        "source" => language,
+        tag => tag,
+    };
+    let (confidence, letters) = (clean.language_min_confidence, clean.language_min_letters);
+    let rule = |tag| LanguageRule::new(tag, confidence, letters, &key("expected_language"));
+    Ok(CleanRules {
+        form: TextForm {
+            nfc: clean.nfc,
+            strip_control: clean.strip_control,
+            collapse_whitespace: clean.collapse_whitespace,
+            keep_newlines: clean.newlines == "keep",
+        },
+        min_query_chars: clean.min_query_chars,
+        max_query_chars: clean.max_query_chars,
+        min_passage_chars: clean.min_passage_chars,
+        max_passage_chars: clean.max_passage_chars,
+        query_equals_positive: clean.query_equals_positive,
+        max_repeated_share: clean.max_repeated_share,
+        max_symbol_share: clean.max_symbol_share,
+        noise_min_chars: clean.noise_min_chars,
+        language: (!expected.is_empty()).then(|| rule(expected)).transpose()?,
+        max_repeated_phrase_share: clean.max_repeated_phrase_share,
+        boilerplate: Boilerplate::new(&clean.boilerplate, &key("boilerplate"))?.map(Arc::new),
+    })
+}
+
 fn source_spec(source: Source, read: &ReadConfig, stores: &Stores) -> Result<SourceSpec> {
-    let Source { config, files, priority } = source;
+    let Source { config, files, priority, against, clean } = source;
+    let clean = clean_rules(clean, &config.name, &config.language)?;
     let key = |name: &str| format!("sources.{}.{name}", config.name);
     let format = Format::from_name(&config.format)
         .ok_or_else(|| Error::config(key("format"), format!("unknown format {}", config.format)))?;
@@ -221,12 +320,14 @@ fn source_spec(source: Source, read: &ReadConfig, stores: &Stores) -> Result<Sou
             max_line_bytes: read.max_line_bytes,
             chunk_bytes: CHUNK_BYTES,
         },
+        clean,
         inputs: files
             .into_iter()
             .map(|file| {
                 let location = stores.locate(&file.path, file.bytes, &file.etag)?;
-                Ok(InputFile { location, origin: file.origin, bytes: file.bytes })
+                Ok(InputFile { location, origin: file.origin, bytes: file.bytes, set: file.set })
             })
             .collect::<Result<_>>()?,
+        against,
     })
 }

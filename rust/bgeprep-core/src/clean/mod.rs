@@ -1,16 +1,25 @@
 //! Raw pairs → clean pairs. Every rule has a reason name and can be set or switched off.
 
+pub mod boilerplate;
+mod kept;
+pub mod language;
 pub mod quality;
+pub mod repetition;
 pub mod text;
 
 use std::borrow::Cow;
+use std::sync::Arc;
+
+use boilerplate::Boilerplate;
+use language::LanguageRule;
 
 use crate::pair::{RawPair, Task};
 use crate::report::{Reason, RejectPart};
+pub use kept::KeptRow;
 use text::{Identity, TextForm};
 
 /// The rules of cleaning; 0 (or a share above 1) switches a bound off.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct CleanRules {
     /// How texts are stored.
     pub form: TextForm,
@@ -30,6 +39,12 @@ pub struct CleanRules {
     pub max_symbol_share: f32,
     /// Texts shorter than this are never called noise.
     pub noise_min_chars: usize,
+    /// The language that texts have to be in; `None` for any.
+    pub language: Option<LanguageRule>,
+    /// Largest share of characters in repeated phrases; above 1 for no bound.
+    pub max_repeated_phrase_share: f32,
+    /// Phrases that no text may hold.
+    pub boilerplate: Option<Arc<Boilerplate>>,
 }
 
 /// A text that passed, with what it is compared by and its length in characters.
@@ -43,6 +58,10 @@ pub struct CleanText {
     pub identity: Identity,
     /// Teacher score or grade, NaN for none.
     pub score: f32,
+    /// Its place in the record's list.
+    pub item: u32,
+    /// The batching key that a shard set gave it, where that is not its own exact key.
+    pub cluster: Option<u64>,
 }
 
 /// One pair that passed. Buffers are reused from record to record.
@@ -64,6 +83,8 @@ pub struct CleanPair {
     pub has_pos_scores: bool,
     /// Whether any negative carries a score.
     pub has_neg_scores: bool,
+    /// What a row of a shard set brought along.
+    pub kept: KeptRow,
 }
 
 /// Something that went while cleaning one record.
@@ -94,7 +115,7 @@ impl Cleaner {
     /// Cleans `raw` into `pair`. True if the row stays; what went is appended to `removed`, the
     /// row itself last.
     pub fn clean(&self, raw: &RawPair<'_>, pair: &mut CleanPair, removed: &mut Vec<Removed>) -> bool {
-        let rules = self.rules;
+        let rules = &self.rules;
         pair.id.clear();
         pair.id.push_str(&raw.id);
         pair.prompt.clear();
@@ -118,6 +139,7 @@ impl Cleaner {
         pair.has_neg_scores = pair.neg.iter().any(|text| !text.score.is_nan());
 
         if !pair.pos.is_empty() || (labelled_negative && !pair.neg.is_empty()) {
+            kept::take_over(raw, pair);
             return true;
         }
         // A row whose only text of worth went is named after what happened to that text.
@@ -152,7 +174,10 @@ impl Cleaner {
                 copies_query.then(|| (Reason::QueryEqualsPositive, detail()))
             });
             match fault {
-                None => kept += 1,
+                None => {
+                    out[kept].item = item as u32;
+                    kept += 1;
+                }
                 Some((reason, detail)) => removed.push(Removed { part, item: item as u32, reason, detail }),
             }
         }
@@ -195,7 +220,30 @@ impl Cleaner {
         let collapsed = rules.form.collapse_whitespace && !rules.form.keep_newlines;
         let identity = if collapsed { Identity::of_collapsed } else { Identity::of };
         out.identity = identity(&out.text, &mut out.normal);
-        None
+        self.quality(out)
+    }
+
+    /// The rules that are off unless asked for, the cheap ones first.
+    fn quality(&self, text: &CleanText) -> Option<(Reason, String)> {
+        let rules = &self.rules;
+        if let Some(phrase) = rules.boilerplate.as_ref().and_then(|list| list.find(&text.normal)) {
+            return Some((Reason::Boilerplate, format!("holds the boilerplate phrase {phrase:?}")));
+        }
+        if rules.max_repeated_phrase_share < 1.0 {
+            let share = repetition::repeated_share(&text.normal);
+            if share > rules.max_repeated_phrase_share {
+                let limit = rules.max_repeated_phrase_share;
+                return Some((
+                    Reason::RepeatedPhrases,
+                    format!("share of repeated phrases {share:.2} is above {limit:.2}"),
+                ));
+            }
+        }
+        let rule = rules.language.as_ref()?;
+        let found = rule.fault(&text.text)?;
+        let expected = rule.expected();
+        let detail = format!("expected {expected}, found {} (confidence {:.2})", found.language, found.confidence);
+        Some((Reason::WrongLanguage, detail))
     }
 }
 
@@ -214,6 +262,9 @@ mod tests {
             max_repeated_share: 0.6,
             max_symbol_share: 0.7,
             noise_min_chars: 10,
+            language: None,
+            max_repeated_phrase_share: 2.0,
+            boilerplate: None,
         }
     }
 
@@ -260,6 +311,49 @@ mod tests {
             assert!(!stays, "{query} {pos:?}");
             assert_eq!(removed.len(), 1);
             assert_eq!((removed[0].part, removed[0].reason), (RejectPart::Row, reason));
+        }
+    }
+
+    #[test]
+    fn quality_rules_judge_each_text_alone() {
+        let own = ["subscribe to our newsletter".to_owned()];
+        let strict = CleanRules {
+            max_query_chars: 0,
+            max_passage_chars: 0,
+            language: Some(LanguageRule::new("en", 0.95, 20, "").expect("a language")),
+            max_repeated_phrase_share: 0.4,
+            boilerplate: Boilerplate::new(&own, "").expect("a list").map(Arc::new),
+            ..rules()
+        };
+        let (query, good) = ("how do magnets attract iron", "The poles of a magnet attract iron because of its field.");
+        let looped = "the poles of a magnet ".repeat(5);
+        let cases = [
+            ("为什么磁铁会吸引铁和其他的金属呢", good, Reason::WrongLanguage),
+            (query, "Ein Magnet zieht Eisen an, weil sein Feld die Atome im Eisen ausrichtet.", Reason::WrongLanguage),
+            (query, "Magnets! Subscribe to our Newsletter for more of them.", Reason::Boilerplate),
+            (query, looped.as_str(), Reason::RepeatedPhrases),
+        ];
+        for (query, positive, reason) in cases {
+            let raw = |pos: Vec<&str>| RawPair {
+                query: query.to_owned().into(),
+                pos: pos.into_iter().map(|text| text.to_owned().into()).collect(),
+                ..RawPair::default()
+            };
+            let (mut pair, mut removed) = (CleanPair::default(), Vec::new());
+            assert!(!Cleaner::new(strict.clone()).clean(&raw(vec![positive]), &mut pair, &mut removed));
+            assert_eq!((removed[0].part, removed[0].reason), (RejectPart::Row, reason), "{}", removed[0].detail);
+            // With the rules off the same row stays.
+            let lenient = CleanRules { max_query_chars: 0, max_passage_chars: 0, ..rules() };
+            removed.clear();
+            assert!(Cleaner::new(lenient).clean(&raw(vec![positive]), &mut pair, &mut removed) && removed.is_empty());
+            // A bad positive beside a good one goes alone, a bad query takes the row with it.
+            let of_query = !query.is_ascii();
+            assert_ne!(
+                of_query,
+                Cleaner::new(strict.clone()).clean(&raw(vec![good, positive]), &mut pair, &mut removed)
+            );
+            let part = if of_query { RejectPart::Row } else { RejectPart::Positive };
+            assert_eq!((removed[0].part, removed[0].reason), (part, reason));
         }
     }
 

@@ -26,6 +26,13 @@ pub fn key(text: &str) -> u64 {
     xxh3_64(normalise(text, &mut buffer).as_bytes())
 }
 
+/// What a cleaned text is called in score files: xxh3-128 (seed 0) of its UTF-8 bytes, big-endian,
+/// which is xxHash's canonical form. The one place that says so; the text is hashed as it is stored,
+/// not as it is compared, because a scorer sees the stored text.
+pub fn content_hash(text: &str) -> [u8; 16] {
+    xxh3_128(text.as_bytes()).to_be_bytes()
+}
+
 /// What a text is compared by: `hash` decides equality when dropping, `key` serves batching.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Identity {

@@ -268,13 +268,18 @@ impl<'a> Group<'a> {
     }
 
     /// The row that speaks for `at` in the end, if there is one.
-    fn heir(&self, at: usize) -> Option<usize> {
-        match self.rows[at].fate {
-            Fate::Stays => Some(at),
-            Fate::Merged(receiver) => Some(receiver),
-            Fate::Duplicate { heir, .. } => heir.and_then(|heir| self.heir(heir)),
-            Fate::Homeless => None,
+    fn heir(&self, mut at: usize) -> Option<usize> {
+        // A first copy may itself have gone for a near one, whose row goes for an equal of the first: no chain is
+        // longer than there are rows.
+        for _ in 0..=self.rows.len() {
+            match self.rows[at].fate {
+                Fate::Stays => return Some(at),
+                Fate::Merged(receiver) => return Some(receiver),
+                Fate::Duplicate { heir, .. } => at = heir?,
+                Fate::Homeless => return None,
+            }
         }
+        None
     }
 
     fn target(&self, at: usize) -> Target {

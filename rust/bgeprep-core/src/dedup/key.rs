@@ -29,7 +29,7 @@ pub struct KeyRecord {
     pub row: RowId,
     /// The bucket that holds it.
     pub bucket: u32,
-    /// Priority of its source: lower survives.
+    /// Priority of its source: lower survives; 0 is that of rows that are only compared with.
     pub priority: u32,
     /// Source and task slot: merging stays within one.
     pub slot: u32,

@@ -9,6 +9,7 @@
 pub mod decision;
 pub mod exact;
 pub mod key;
+pub mod unite;
 
 mod near;
 

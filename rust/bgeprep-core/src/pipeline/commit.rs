@@ -40,7 +40,10 @@ impl Commit<'_> {
         let sources =
             self.names.slots().map(|(slot, name)| self.entry(slot, name, results.remove(&slot).unwrap_or_default()));
         let mut manifest = Manifest::new(self.plan.config.clone(), self.plan.seed, sources.collect(), rejects);
+        manifest.benchmarks.clone_from(&self.read.benchmarks);
         manifest.near = near;
+        manifest.scores =
+            self.plan.scores.as_ref().zip(self.read.scores.as_ref()).map(|(rules, counts)| counts.report(rules));
         manifest.hash = manifest.write(self.set)?;
         self.move_into_place(&manifest)?;
         Ok(manifest)
@@ -88,24 +91,26 @@ impl Commit<'_> {
             let name = self.names.get(slot);
             let path = self.set.join("rejects").join(format!("{name}.parquet"));
             let rows = SlotRejects { merged: &mut merged, slot };
-            files.push(write_rejects(&path, rows.map(|reject| reject.map(|reject| self.reject_row(name, reject))))?);
+            files.push(write_rejects(&path, rows.map(|reject| self.reject_row(name, reject?)))?);
         }
         Ok(files)
     }
 
-    fn reject_row(&self, source: &str, reject: Reject) -> RejectRow {
+    fn reject_row(&self, source: &str, reject: Reject) -> Result<RejectRow> {
         let (twin_source, twin_file, twin_line, twin_id) = match reject.twin {
             Twin::None => Default::default(),
             Twin::Row(row) => {
-                let file = &self.layout.files[row.file as usize];
-                (self.plan.sources[file.source].name.clone(), file.origin.clone(), row.line, String::new())
+                let source = &self.plan.sources[self.layout.files[row.file as usize].source];
+                let (file, line) = self.layout.origin(row)?;
+                (source.name.clone(), file.to_owned(), line, String::new())
             }
             Twin::Text { source, file, line, id } => (source, file, line, id),
         };
-        RejectRow {
+        let (origin_file, origin_line) = self.layout.origin(reject.row)?;
+        Ok(RejectRow {
             source: source.to_owned(),
-            origin_file: self.layout.files[reject.row.file as usize].origin.clone(),
-            origin_line: reject.row.line,
+            origin_file: origin_file.to_owned(),
+            origin_line,
             part: reject.part,
             item: u64::from(reject.item),
             reason: reject.reason,
@@ -117,7 +122,7 @@ impl Commit<'_> {
             similarity: reject.similarity.value(),
             query: reject.query,
             text: reject.text,
-        }
+        })
     }
 
     /// `run.json` says which run made the set. It is there before the manifest is, so that a kill between the two

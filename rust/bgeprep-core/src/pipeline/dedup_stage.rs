@@ -10,14 +10,14 @@ use super::journal::Found;
 use super::layout::BucketLayout;
 use super::read_stage::{KEYS, ROWS};
 use crate::config::PrepPlan;
-use crate::dedup::{Action, Decision, KeyRecord, exact};
+use crate::dedup::{Action, Decision, KeyRecord, exact, unite};
 use crate::near::table::NearTables;
 use crate::progress::Progress;
+use crate::shuffle::RowId;
 use crate::shuffle::bucket::SortedRows;
 use crate::shuffle::row::{SpillRow, decode, peek};
 use crate::shuffle::spill::{Packing, Spill, load, path, raw_size, size};
 use crate::shuffle::transfer::{Cargo, Transfer};
-use crate::shuffle::{RowId, order_key};
 use crate::{Error, Result};
 
 /// Names of the spill families.
@@ -74,6 +74,9 @@ pub fn run(stage: &Stage<'_>, near: Option<&NearTables>) -> Result<DedupReport> 
     if let Some(near) = near {
         gather_families(stage, near)?;
     }
+    if stage.layout.unite_keys {
+        unite::run(stage.read, stage.dedup, near)?;
+    }
     let found = Found::<(), DedupReport>::read(&stage.dedup.join("journal"))?;
     let lengths = found.lengths(0, buckets);
     let decisions = Spill::reopen(stage.dedup, DECISIONS, Packing::Plain, stage.memory / 4, &lengths)?;
@@ -97,6 +100,9 @@ pub fn run(stage: &Stage<'_>, near: Option<&NearTables>) -> Result<DedupReport> 
         let (mut bytes, mut failed) = (Vec::new(), Ok(()));
         let mut report = DedupReport { dropped_rows: vec![0; buckets], gives: vec![false; buckets] };
         exact::decide(records, stage.plan.dedup.mode, near, &mut |bucket, decision| {
+            if is_about_others(stage.layout, bucket, decision.action) {
+                return;
+            }
             match decision.action {
                 Action::DropRow(..) => report.dropped_rows[bucket as usize] += 1,
                 Action::GivePositive(..) | Action::GiveNegative(..) | Action::GiveScore(..) => {
@@ -133,6 +139,15 @@ pub fn run(stage: &Stage<'_>, near: Option<&NearTables>) -> Result<DedupReport> 
     })?;
     transfers.finish()?;
     Ok(report)
+}
+
+/// Whether a decision changes, or gives to, a row that is only compared with: nothing comes of it.
+fn is_about_others(layout: &BucketLayout, bucket: u32, action: Action) -> bool {
+    let to = match action {
+        Action::GivePositive(_, to) | Action::GiveNegative(_, to) | Action::GiveScore(_, to) => to.bucket,
+        _ => bucket,
+    };
+    bucket.max(to) as usize >= layout.own_buckets
 }
 
 /// Whether a record belongs to the partition of its query's cluster, and that is another one.
@@ -178,7 +193,7 @@ fn move_texts(stage: &Stage<'_>, bucket: usize, transfers: &Spill, gate: &Gate) 
     let rows_path = path(stage.read, ROWS, bucket);
     let decisions_path = path(stage.dedup, DECISIONS, bucket);
     let _pass = gate.enter(raw_size(&rows_path)? + 2 * size(&decisions_path)?);
-    let mut decisions = Along::new(Decision::decode_all(&load(&decisions_path)?), stage.layout, |one| one.row);
+    let mut decisions = Along::new(Decision::decode_all(&load(&decisions_path)?), stage.layout, |one| one.row)?;
     let rows = SortedRows::open(&rows_path, stage.memory / 2)?;
     let (mut scratch, mut bytes) = (Vec::new(), Vec::new());
     for position in 0..rows.len() {
@@ -226,14 +241,14 @@ pub struct Along<T> {
 
 impl<T> Along<T> {
     /// Sorts `items`, each about the row that `row` names, into shuffled order; items of one row keep theirs.
-    pub fn new(items: Vec<T>, layout: &BucketLayout, row: impl Fn(&T) -> RowId) -> Self {
+    pub fn new(items: Vec<T>, layout: &BucketLayout, row: impl Fn(&T) -> RowId) -> Result<Self> {
         let place = |item: T| {
             let row = row(&item);
-            (order_key(layout.files[row.file as usize].seed, row.line), row, item)
+            Ok((layout.order(row)?, row, item))
         };
-        let mut items: Vec<_> = items.into_iter().map(place).collect();
+        let mut items = items.into_iter().map(place).collect::<Result<Vec<_>>>()?;
         items.sort_by_key(|&(order, row, _)| (order, row));
-        Self { items, at: 0 }
+        Ok(Self { items, at: 0 })
     }
 
     /// The items about the next row, which must come after all rows asked for before.

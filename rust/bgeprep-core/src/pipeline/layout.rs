@@ -1,10 +1,16 @@
 //! Where the rows of a run go: source and task slots, buckets, partitions. Decided by the input
 //! listing alone.
 
-use crate::config::PrepPlan;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::{DedupMode, PrepPlan};
 use crate::pair::Task;
-use crate::shuffle::{bucket_count, bucket_of, file_seed};
+use crate::shard::ShardSet;
+use crate::shuffle::{RowId, bucket_count, bucket_of, file_seed, order_key};
 use crate::store::Location;
+use crate::{Error, Result};
 
 /// Tasks a source's rows may have: each is a slot, and becomes a sub-source if it is used beside
 /// another.
@@ -29,6 +35,17 @@ pub struct FileEntry {
     pub seed: u64,
     /// Size in bytes.
     pub bytes: u64,
+    /// The part of a shard set that it is, if it is one.
+    pub part: Option<SetPart>,
+}
+
+/// A part of a shard set that is read again.
+#[derive(Debug, Clone)]
+pub struct SetPart {
+    /// The set.
+    pub set: Arc<ShardSet>,
+    /// Place of the part in it.
+    pub part: usize,
 }
 
 /// Files, slots and buckets of a run.
@@ -38,19 +55,32 @@ pub struct BucketLayout {
     pub files: Vec<FileEntry>,
     /// Number of buckets over all sources and slots.
     pub buckets: usize,
+    /// The buckets from here on hold rows that are only compared with: their sources come last.
+    pub own_buckets: usize,
     /// Bytes of text that the input is taken to hold.
     pub text_bytes: u64,
     /// Number of key partitions.
     pub partitions: usize,
+    /// The input is one shard set and no dedup is asked for: its batching keys stay as they are.
+    pub keep_keys: bool,
+    /// Batching keys of shard sets have to be brought together.
+    pub unite_keys: bool,
     /// For each source: first bucket and buckets a slot.
     sources: Vec<(u32, u32)>,
+    /// Names of the sources, which with the seed decide the order of their rows.
+    names: Vec<String>,
+    seed: u64,
 }
 
 impl BucketLayout {
-    /// The layout of a plan.
-    pub fn new(plan: &PrepPlan) -> Self {
-        let (mut files, mut sources) = (Vec::new(), Vec::new());
-        let (mut first, mut total) = (0, 0);
+    /// The layout of a plan; opens the shard sets it reads.
+    ///
+    /// # Errors
+    /// `Shard` if one of them is absent, incomplete or of another kind.
+    pub fn new(plan: &PrepPlan) -> Result<Self> {
+        let (mut files, mut sources) = (Vec::<FileEntry>::new(), Vec::new());
+        let mut sets = Sets::default();
+        let (mut first, mut own, mut total) = (0, 0, 0);
         for (index, source) in plan.sources.iter().enumerate() {
             let mut bytes = 0;
             for input in &source.inputs {
@@ -61,15 +91,63 @@ impl BucketLayout {
                     source: index,
                     seed: file_seed(plan.seed, &source.name, &input.origin),
                     bytes: input.bytes,
+                    part: input.set.as_deref().map(|set| sets.part(set, &input.location.path())).transpose()?,
                 });
             }
             let count = bucket_count(bytes, plan.part_bytes);
             sources.push((first, count));
             first += count * TASKS;
+            own = if source.against { own } else { first };
             total += bytes;
         }
         let partitions = total.div_ceil(PARTITION_BYTES).clamp(1, 4096) as usize;
-        Self { files, buckets: first as usize, text_bytes: total, partitions, sources }
+        let names = plan.sources.iter().map(|source| source.name.clone()).collect();
+        let one_set = sets.0.len() == 1 && files.iter().all(|file| file.part.is_some());
+        let keep_keys =
+            one_set && plan.dedup.mode == DedupMode::None && plan.sources.iter().all(|source| !source.against);
+        let unite_keys = !sets.0.is_empty() && !keep_keys;
+        Ok(Self {
+            files,
+            buckets: first as usize,
+            own_buckets: own as usize,
+            text_bytes: total,
+            partitions,
+            keep_keys,
+            unite_keys,
+            sources,
+            names,
+            seed: plan.seed,
+        })
+    }
+
+    /// The raw file and line that a row was first read from.
+    ///
+    /// # Errors
+    /// `Shard` if it lies in a damaged part of a set.
+    pub fn origin(&self, row: RowId) -> Result<(&str, u64)> {
+        let file = &self.files[row.file as usize];
+        let Some(SetPart { set, part }) = &file.part else { return Ok((&file.origin, row.line)) };
+        let row = set.row(set.part_rows(*part).start + row.line.saturating_sub(1))?;
+        Ok((row.origin_file(), row.origin_line()))
+    }
+
+    /// The order key of a row of a raw file.
+    ///
+    /// # Errors
+    /// As [`origin`](Self::origin).
+    pub fn order(&self, row: RowId) -> Result<u64> {
+        let file = &self.files[row.file as usize];
+        if file.part.is_none() {
+            return Ok(order_key(file.seed, row.line));
+        }
+        let (origin, line) = self.origin(row)?;
+        Ok(self.order_of_origin(file.source, origin, line))
+    }
+
+    /// The order key of a row that was first read from this file and line: the same whether the raw file is read, or a
+    /// set that was made from it.
+    pub fn order_of_origin(&self, source: usize, origin: &str, line: u64) -> u64 {
+        order_key(file_seed(self.seed, &self.names[source], origin), line)
     }
 
     /// The slot of a source and task.
@@ -95,6 +173,23 @@ impl BucketLayout {
         let (first, count) = self.sources[(slot / TASKS) as usize];
         let start = (first + slot % TASKS * count) as usize;
         start..start + count as usize
+    }
+}
+
+/// The shard sets of a run, each opened once, with the places of their parts.
+#[derive(Default)]
+struct Sets(BTreeMap<PathBuf, (Arc<ShardSet>, BTreeMap<PathBuf, usize>)>);
+
+impl Sets {
+    fn part(&mut self, folder: &Path, path: &Path) -> Result<SetPart> {
+        if !self.0.contains_key(folder) {
+            let set = ShardSet::open(folder)?;
+            let parts = (0..set.num_parts()).filter_map(|part| Some((set.part_path(part)?.to_owned(), part))).collect();
+            self.0.insert(folder.to_owned(), (set, parts));
+        }
+        let found = self.0.get(folder).and_then(|(set, parts)| Some((set, *parts.get(path)?)));
+        let (set, part) = found.ok_or_else(|| Error::shard(path, "no part of its shard set; run the command again"))?;
+        Ok(SetPart { set: Arc::clone(set), part })
     }
 }
 

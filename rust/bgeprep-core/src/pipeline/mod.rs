@@ -14,7 +14,10 @@ pub mod rejects;
 pub mod shard_stage;
 pub mod work;
 
+mod batching_keys;
 mod commit;
+mod exclusion;
+mod keys;
 mod read_worker;
 mod sketching;
 
@@ -23,15 +26,17 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use crate::config::{DedupMode, PrepPlan, RunOptions};
+use crate::exclude::{Benchmarks, Comparison};
 use crate::near::table::NearTables;
 use crate::pair::Task;
 use crate::progress::Progress;
+use crate::scores::{ScoreFilter, ScoreTable};
 use crate::shard::Manifest;
 use crate::shard::reports::NearReport;
 use crate::{Error, Result};
 use dedup_stage::{DedupReport, Stage};
 use layout::{BucketLayout, TASKS};
-use read_stage::ReadReport;
+use read_stage::{Filters, ReadReport};
 use shard_stage::{PartJob, Parts};
 use work::WorkFolder;
 
@@ -45,6 +50,8 @@ pub struct Outcome {
     pub manifest: Manifest,
     /// Files without a single record.
     pub empty_files: Vec<String>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
     /// Whether an earlier, killed run was gone on with.
     pub resumed: bool,
     /// Whether work files of another input or config were thrown away.
@@ -59,7 +66,7 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
     }
     let work = WorkFolder::open(&options.work, &options.fingerprint)?;
     let (resumed, discarded) = (work.resumed, work.discarded);
-    let layout = BucketLayout::new(plan);
+    let layout = BucketLayout::new(plan)?;
     progress.bytes_total.store(layout.files.iter().map(|file| file.bytes).sum(), Ordering::Relaxed);
 
     let [read_folder, read_rejects, near_folder, dedup_folder, shard_folder] =
@@ -72,7 +79,13 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
         }
         None => {
             fs_err::create_dir_all(&read_folder).map_err(Error::io(&read_folder, "create"))?;
-            let report = read_stage::run(plan, &layout, options, (&read_folder, &read_rejects), progress)?;
+            let filters = Filters {
+                scores: score_filter(plan, options, &work, progress)?,
+                benchmarks: load_benchmarks(plan, options, progress)?,
+            };
+            progress.enter("read");
+            let place = (read_folder.as_path(), read_rejects.as_path());
+            let report = read_stage::run((plan, &layout), &filters, options, place, progress)?;
             work.mark("read", &report)?;
             report
         }
@@ -137,7 +150,38 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
     if beside.exists() {
         fs_err::remove_dir_all(&beside).map_err(Error::io(&beside, "remove"))?;
     }
-    Ok(Outcome { manifest, empty_files: read.empty_files, resumed, discarded })
+    Ok(Outcome { manifest, empty_files: read.empty_files, warnings: read.warnings, resumed, discarded })
+}
+
+/// The benchmarks that rows are compared with, if there are any. They may take a quarter of memory:
+/// with the spill buffers and the chunks being read that is most of it.
+fn load_benchmarks(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result<Option<Benchmarks>> {
+    if plan.exclude.benchmarks.is_empty() {
+        return Ok(None);
+    }
+    progress.enter("exclude");
+    let how = Comparison { form: plan.sources[0].clean.form, threshold: plan.dedup.near_threshold };
+    Benchmarks::load(&plan.exclude, how, options.memory / 4, progress).map(Some)
+}
+
+/// The filter by scores, its table made or found in the work folder.
+fn score_filter(
+    plan: &PrepPlan,
+    options: &RunOptions,
+    work: &WorkFolder,
+    progress: &Progress,
+) -> Result<Option<ScoreFilter>> {
+    let Some(rules) = &plan.scores else { return Ok(None) };
+    let folder = work.stage("scores");
+    if work.done::<()>("scores")?.is_none() {
+        if folder.exists() {
+            fs_err::remove_dir_all(&folder).map_err(Error::io(&folder, "remove"))?;
+        }
+        fs_err::create_dir_all(&folder).map_err(Error::io(&folder, "create"))?;
+        ScoreTable::make(&rules.files, &folder, options.memory / 4, &|| progress.check())?;
+        work.mark("scores", &())?;
+    }
+    Ok(Some(ScoreFilter::new(rules.clone(), ScoreTable::open(&folder)?)))
 }
 
 /// The source names of the slots that rows were read for: a source whose rows have one task keeps

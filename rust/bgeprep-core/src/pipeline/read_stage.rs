@@ -16,10 +16,14 @@ use super::layout::{BucketLayout, FileEntry};
 use super::read_worker::Worker;
 use super::rejects::RejectSink;
 use crate::config::{DedupMode, PrepPlan, RunOptions};
+use crate::dedup::unite::{CLUSTERS, Space};
+use crate::exclude::Benchmarks;
 use crate::near::shingle::Rule;
 use crate::progress::Progress;
 use crate::read::{Chunk, ChunkReader};
 use crate::report::{Reason, Tally};
+use crate::scores::{ScoreCounts, ScoreFilter};
+use crate::shard::reports::{BenchmarkEntry, BenchmarkHits};
 use crate::shuffle::spill::{Packing, Spill};
 use crate::{Error, Result, read};
 
@@ -41,6 +45,14 @@ pub struct ReadReport {
     pub empty_files: Vec<String>,
     /// The first row that could not be read: file, line, reason, detail.
     pub first_bad: Option<(u32, u64, Reason, String)>,
+    /// Rows that went because of a benchmark, by its index.
+    pub hits: BTreeMap<u32, BenchmarkHits>,
+    /// The benchmarks; once the stage is done, with these hits.
+    pub benchmarks: Vec<BenchmarkEntry>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
+    /// What the filter by scores saw, if there was one.
+    pub scores: Option<ScoreCounts>,
 }
 
 impl ReadReport {
@@ -63,6 +75,12 @@ impl ReadReport {
         }
         for (total, new) in self.sketched.iter_mut().zip(other.sketched) {
             *total += new;
+        }
+        for (benchmark, hits) in other.hits {
+            self.hits.entry(benchmark).or_default().add(hits);
+        }
+        if let Some(scores) = other.scores {
+            self.scores.get_or_insert_default().merge(scores);
         }
         self.empty_files.extend(other.empty_files);
         if let Some(bad) = other.first_bad
@@ -95,6 +113,17 @@ pub struct Outputs {
     pub sketches: Spill,
     /// The sample that recall is measured on, by space.
     pub sample: Spill,
+    /// Texts that shard sets keep in clusters, by space.
+    pub clusters: Spill,
+}
+
+/// What rows are held against while they are read, beside the cleaning rules.
+#[derive(Debug)]
+pub struct Filters {
+    /// The filter by scores.
+    pub scores: Option<ScoreFilter>,
+    /// Benchmarks that the set must not give away.
+    pub benchmarks: Option<Benchmarks>,
 }
 
 /// Names of the spill families.
@@ -111,8 +140,8 @@ const JOURNAL: &str = "journal";
 
 /// Runs the stage in `folder`, or goes on with what a killed run left there.
 pub fn run(
-    plan: &PrepPlan,
-    layout: &BucketLayout,
+    (plan, layout): (&PrepPlan, &BucketLayout),
+    filters: &Filters,
     options: &RunOptions,
     (folder, rejects): (&Path, &Path),
     progress: &Progress,
@@ -129,9 +158,10 @@ pub fn run(
         rejects: RejectSink::reopen(rejects, options.memory / 16, runs)?,
         sketches: spill(3, SKETCHES, spaces, Packing::Plain, 2 << 20)?,
         sample: spill(4, SAMPLE, spaces, Packing::Plain, 1 << 20)?,
+        clusters: spill(5, CLUSTERS, Space::ALL.len(), Packing::Plain, 1 << 20)?,
     };
-    let all: Vec<&dyn Output> =
-        vec![&outputs.rows, &outputs.keys, &outputs.rejects, &outputs.sketches, &outputs.sample];
+    let Outputs { rows, keys, rejects, sketches, sample, clusters } = &outputs;
+    let all: Vec<&dyn Output> = vec![rows, keys, rejects, sketches, sample, clusters];
     let journal = found.go_on(all)?;
     let sum = |count: fn(&Tally) -> u64| found.state.tallies.values().map(count).sum();
     progress.rows_read.store(sum(|tally| tally.rows_read), Ordering::Relaxed);
@@ -150,7 +180,7 @@ pub fn run(
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                if let Err(error) = work(&queue, Worker::new(plan, layout, &outputs), progress) {
+                if let Err(error) = work(&queue, Worker::new((plan, layout), filters, &outputs), progress) {
                     let mut failed = lock(&failed);
                     // The others stop because of this one: their `Interrupted` says nothing.
                     if failed.is_none() || matches!(*failed, Some(Error::Interrupted)) {
@@ -169,7 +199,16 @@ pub fn run(
     let mut report = journal.finish()?;
     report.bucket_rows.resize(layout.buckets, 0);
     check_bad(plan, layout, &report, 1)?;
+    if let Some(filter) = &filters.scores {
+        filter.check(report.scores.get_or_insert_default(), |row| layout.origin(row))?;
+    }
     report.empty_files.sort();
+    if let Some(benchmarks) = &filters.benchmarks {
+        (report.benchmarks, report.warnings) = (benchmarks.entries.clone(), benchmarks.warnings.clone());
+        for (&benchmark, &hits) in &report.hits {
+            report.benchmarks[benchmark as usize].hits = hits;
+        }
+    }
     Ok(report)
 }
 
@@ -284,7 +323,11 @@ impl FileQueue<'_> {
                 continue;
             }
             let entry = &self.files[index];
-            let reader = read::open(&entry.location, &self.plan.sources[entry.source].read)?;
+            let options = &self.plan.sources[entry.source].read;
+            let reader = match &entry.part {
+                Some(part) => read::open_part(&part.set, part.part, entry.bytes, options),
+                None => read::open(&entry.location, options)?,
+            };
             let file = Arc::new(OpenFile { index, reader: Mutex::new((reader, 0)), done });
             state.open.push(Arc::clone(&file));
             return Ok(Some(file));

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use super::exclusion::Exclusion;
+use super::keys;
 use super::layout::{BucketLayout, FileEntry};
-use super::read_stage::{Outputs, ReadReport};
+use super::read_stage::{Filters, Outputs, ReadReport};
 use super::rejects::{Reject, Twin};
 use super::sketching::Sketching;
 use crate::Result;
-use crate::clean::{CleanPair, CleanText, Cleaner};
-use crate::config::{DedupMode, PrepPlan};
-use crate::dedup::{KeyRecord, Kind};
-use crate::pair::Task;
+use crate::clean::{CleanPair, Cleaner, KeptRow};
+use crate::config::{DedupMode, PrepPlan, SourceSpec};
+use crate::pair::{RawPair, Task};
 use crate::read::{Body, Chunk, Unmapped};
 use crate::report::{RejectPart, Similarity};
+use crate::scores::ScoreFilter;
 use crate::shard::rejects::excerpt;
 use crate::shuffle::{RowId, order_key, row};
 
@@ -20,8 +22,11 @@ use crate::shuffle::{RowId, order_key, row};
 pub(super) struct Worker<'a> {
     plan: &'a PrepPlan,
     pub(super) layout: &'a BucketLayout,
+    filter: Option<&'a ScoreFilter>,
     outputs: &'a Outputs,
-    cleaner: Cleaner,
+    /// By source.
+    cleaners: Vec<Cleaner>,
+    exclusion: Option<Exclusion<'a>>,
     near: Option<Sketching>,
     pair: CleanPair,
     bytes: Vec<u8>,
@@ -31,12 +36,18 @@ pub(super) struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    pub(super) fn new(plan: &'a PrepPlan, layout: &'a BucketLayout, outputs: &'a Outputs) -> Self {
+    pub(super) fn new(
+        (plan, layout): (&'a PrepPlan, &'a BucketLayout),
+        filters: &'a Filters,
+        outputs: &'a Outputs,
+    ) -> Self {
         Self {
             plan,
             layout,
+            filter: filters.scores.as_ref(),
             outputs,
-            cleaner: Cleaner::new(plan.clean),
+            cleaners: plan.sources.iter().map(|source| Cleaner::new(source.clean.clone())).collect(),
+            exclusion: filters.benchmarks.as_ref().map(Exclusion::new),
             near: (plan.dedup.mode == DedupMode::Near).then(|| Sketching::new(plan, layout)),
             pair: CleanPair::default(),
             bytes: Vec::new(),
@@ -83,6 +94,9 @@ impl<'a> Worker<'a> {
         if let Some(near) = &mut self.near {
             self.report.sketched = near.spill(self.outputs)?;
         }
+        if let Some(exclusion) = &mut self.exclusion {
+            exclusion.hand_over(&mut self.report.hits);
+        }
         let columns = unmapped.iter().map(|(column, count)| (column.to_owned(), count)).collect::<BTreeMap<_, _>>();
         if !columns.is_empty() {
             self.report.unmapped.insert(entry.source as u32, columns);
@@ -90,13 +104,20 @@ impl<'a> Worker<'a> {
         Ok(std::mem::take(&mut self.report))
     }
 
-    fn pair(&mut self, entry: &FileEntry, id: RowId, raw: &crate::pair::RawPair<'_>) -> Result<()> {
+    fn pair(&mut self, entry: &FileEntry, id: RowId, raw: &RawPair<'_>) -> Result<()> {
         let source = &self.plan.sources[entry.source];
+        if source.against {
+            return self.compared(entry, id, raw);
+        }
         let task = raw.task.unwrap_or(source.task);
         let slot = self.layout.slot(entry.source, task);
         let tally = self.report.tallies.entry(slot).or_default();
         tally.rows_read += 1;
-        let stays = self.cleaner.clean(raw, &mut self.pair, &mut self.removed);
+        let mut stays = self.cleaners[entry.source].clean(raw, &mut self.pair, &mut self.removed);
+        if let (true, Some(filter)) = (stays, self.filter) {
+            let counts = self.report.scores.get_or_insert_default();
+            stays = filter.apply(id, &mut self.pair, &mut self.removed, counts);
+        }
         for lost in self.removed.drain(..) {
             tally.add(lost.part, lost.reason);
             let item = lost.item as usize;
@@ -120,63 +141,62 @@ impl<'a> Worker<'a> {
         if !stays {
             return Ok(());
         }
+        if let Some(exclusion) = &mut self.exclusion
+            && !exclusion.apply(&mut self.pair, task == Task::Symmetric, (slot, id), tally, &mut self.rejects)
+        {
+            return Ok(());
+        }
+        let kept = &self.pair.kept;
+        let order = if kept.is_some() {
+            self.layout.order_of_origin(entry.source, &kept.origin_file, kept.origin_line)
+        } else {
+            order_key(entry.seed, id.line)
+        };
+        let bucket = self.spill_row(entry, id, task, order)?;
+        self.report.bucket_rows[bucket as usize] += 1;
+        // Where a set keeps its keys, nothing is compared.
+        if self.layout.keep_keys { Ok(()) } else { self.keys(source, id, task, bucket) }
+    }
+
+    /// A row that others are compared with: it leaves what comparing takes, and is neither counted nor written.
+    fn compared(&mut self, entry: &FileEntry, id: RowId, raw: &RawPair<'_>) -> Result<()> {
+        let source = &self.plan.sources[entry.source];
+        let stays = self.cleaners[entry.source].clean(raw, &mut self.pair, &mut self.removed);
+        // Its set has said why a text went.
+        self.removed.clear();
+        if !stays {
+            return Ok(());
+        }
+        keys::clusters(&self.pair, source.task, &self.outputs.clusters, &mut self.bytes)?;
+        // That a text is no answer there says nothing about the rows of this run.
+        self.pair.neg.clear();
+        self.pair.kept = KeptRow::default();
         let order = order_key(entry.seed, id.line);
+        let bucket = match &self.near {
+            // Near texts are verified, for which they have to lie somewhere.
+            Some(_) => self.spill_row(entry, id, source.task, order)?,
+            None => self.layout.bucket(entry.source, source.task, order),
+        };
+        self.keys(source, id, source.task, bucket)
+    }
+
+    /// Spills the clean row; its bucket.
+    fn spill_row(&self, entry: &FileEntry, id: RowId, task: Task, order: u64) -> Result<u32> {
         let bucket = self.layout.bucket(entry.source, task, order);
         self.outputs.rows.append_with(bucket as usize, |bytes| row::encode(&self.pair, id, order, bytes))?;
-        self.report.bucket_rows[bucket as usize] += 1;
+        Ok(bucket)
+    }
+
+    /// Spills what dedup has to know of the clean row.
+    fn keys(&mut self, source: &SourceSpec, row: RowId, task: Task, bucket: u32) -> Result<()> {
         if let Some(near) = &mut self.near {
             near.pair(&self.pair, task == Task::Symmetric, self.outputs)?;
         }
-
-        self.bytes.clear();
-        let common = KeyRecord {
-            query: self.pair.query.identity.hash,
-            query_key: self.pair.query.identity.key,
-            text: 0,
-            text_key: 0,
-            row: id,
-            bucket,
-            priority: source.priority,
-            slot,
-            score: f32::NAN,
-            item: 0,
-            kind: Kind::Positive,
-            symmetric: task == Task::Symmetric,
-            merge: source.merge_positives,
-            near: task == Task::Retrieval,
-        };
-        let record = |text: &CleanText, item: usize, kind: Kind| KeyRecord {
-            text: text.identity.hash,
-            text_key: text.identity.key,
-            // Survival is a matter of positives: a negative's score says nothing about its row.
-            score: if kind == Kind::Negative { f32::NAN } else { text.score },
-            item: item as u32,
-            kind,
-            ..common
-        };
-        for (item, text) in self.pair.pos.iter().enumerate() {
-            record(text, item, Kind::Positive).encode(&mut self.bytes);
-        }
-        for (item, text) in self.pair.neg.iter().enumerate() {
-            record(text, item, Kind::Negative).encode(&mut self.bytes);
-        }
-        self.outputs.keys.append(common.partition(self.layout.partitions), &self.bytes)?;
-        if task == Task::Symmetric {
-            for (item, text) in self.pair.pos.iter().enumerate() {
-                self.bytes.clear();
-                let mirror = KeyRecord {
-                    query: text.identity.hash,
-                    query_key: text.identity.key,
-                    text: self.pair.query.identity.hash,
-                    text_key: self.pair.query.identity.key,
-                    score: text.score,
-                    item: item as u32,
-                    kind: Kind::Mirror,
-                    ..common
-                };
-                mirror.encode(&mut self.bytes);
-                self.outputs.keys.append(mirror.partition(self.layout.partitions), &self.bytes)?;
-            }
+        let slot = self.layout.slot(self.layout.files[row.file as usize].source, task);
+        let common = keys::common(source, row, task, slot, bucket);
+        keys::records(&self.pair, common, self.layout.partitions, &self.outputs.keys, &mut self.bytes)?;
+        if self.pair.kept.is_some() {
+            keys::clusters(&self.pair, task, &self.outputs.clusters, &mut self.bytes)?;
         }
         Ok(())
     }

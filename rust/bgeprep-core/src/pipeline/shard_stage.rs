@@ -7,15 +7,16 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+use super::batching_keys::KeySource;
 use super::dedup_stage::{Along, DECISIONS, Stage, TRANSFERS};
 use super::gate::{Gate, for_each};
 use super::journal::Found;
 use super::lengths::LengthCounts;
 use super::read_stage::{ROWS, ReadReport};
 use super::rejects::{Reject, RejectSink, Twin};
+use crate::dedup::unite::United;
 use crate::dedup::{Action, Decision};
 use crate::near::table::NearTables;
-use crate::pair::Task;
 use crate::report::{Reason, RejectPart, Similarity, Tally};
 use crate::shard::rejects::excerpt;
 use crate::shard::{PartInfo, PartWriter, ShardRow};
@@ -113,12 +114,13 @@ pub fn run(stage: &Stage<'_>, parts: &Parts<'_>) -> Result<BTreeMap<u32, SlotRes
         results.entry(jobs[at].slot).or_default().merge(known[0].clone());
     }
     let results = Mutex::new(results);
+    let united = United::open(stage.dedup)?;
     let gate = Gate::new(stage.memory);
     stage.begin(jobs.len());
     for_each(stage.threads, jobs.len(), |index| {
         let job = &jobs[index];
         if !found.done.contains_key(&index) {
-            let result = write_part(stage, parts, job, &rejects, &gate)?;
+            let result = write_part(stage, parts, job, &united, &rejects, &gate)?;
             let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             results.entry(job.slot).or_default().merge(result.clone());
             drop(results);
@@ -162,6 +164,7 @@ fn write_part(
     stage: &Stage<'_>,
     parts: &Parts<'_>,
     job: &PartJob,
+    united: &United,
     rejects: &RejectSink,
     gate: &Gate,
 ) -> Result<SlotResult> {
@@ -170,8 +173,8 @@ fn write_part(
     let transfers_path = path(stage.dedup, TRANSFERS, job.bucket);
     let beside = 2 * size(&decisions_path)? + 2 * size(&transfers_path)?;
     let _pass = gate.enter(raw_size(&rows_path)? + beside);
-    let mut decisions = Along::new(Decision::decode_all(&load(&decisions_path)?), stage.layout, |one| one.row);
-    let mut transfers = Along::new(Transfer::decode_all(&load(&transfers_path)?)?, stage.layout, |one| one.to);
+    let mut decisions = Along::new(Decision::decode_all(&load(&decisions_path)?), stage.layout, |one| one.row)?;
+    let mut transfers = Along::new(Transfer::decode_all(&load(&transfers_path)?)?, stage.layout, |one| one.to)?;
     let rows = SortedRows::open(&rows_path, stage.memory)?;
     let expected = parts.read.bucket_rows[job.bucket];
     if rows.len() as u64 != expected {
@@ -185,8 +188,12 @@ fn write_part(
     let mut part = Part {
         stage,
         job,
-        near: parts.near,
-        symmetric: stage.layout.task(job.bucket) == Task::Symmetric,
+        keys: KeySource {
+            kept: stage.layout.keep_keys,
+            near: parts.near,
+            united: stage.layout.unite_keys.then_some(united),
+            task: stage.layout.task(job.bucket),
+        },
         writer: match job.path(parts.set) {
             Some(file) => Some(PartWriter::create(&file, &job.source)?),
             None => None,
@@ -218,8 +225,7 @@ fn write_part(
 struct Part<'a> {
     stage: &'a Stage<'a>,
     job: &'a PartJob,
-    near: Option<&'a NearTables>,
-    symmetric: bool,
+    keys: KeySource<'a>,
     writer: Option<PartWriter>,
     result: SlotResult,
     rejects: Vec<Reject>,
@@ -282,15 +288,14 @@ impl Part<'_> {
                 lengths.add(item.text.chars().count() as u64);
             }
         }
-        let file = &self.stage.layout.files[row.row.file as usize];
-        let (pos, mut pos_keys, pos_scores) = columns(&row.pos);
-        let (neg, mut neg_keys, neg_scores) = columns(&row.neg);
-        let query_key = self.near.map_or(row.query_key, |near| near.query.cluster(row.query_key));
-        let (pos_exact_keys, neg_exact_keys) = (pos_keys.clone(), neg_keys.clone());
-        if let Some(near) = self.near {
-            let table = near.text(self.symmetric);
-            pos_keys.iter_mut().chain(&mut neg_keys).for_each(|key| *key = table.cluster(*key));
-        }
+        let (pos, pos_exact_keys, pos_scores) = columns(&row.pos);
+        let (neg, neg_exact_keys, neg_scores) = columns(&row.neg);
+        let keys = self.keys.of(row, also);
+        let (origin_file, origin_line) = match &row.kept {
+            Some(kept) => (kept.origin_file, kept.origin_line),
+            None => (self.stage.layout.files[row.row.file as usize].origin.as_str(), row.row.line),
+        };
+        self.result.also_excess += keys.also_excess;
         let Some(writer) = &mut self.writer else {
             return Err(Error::Internal("a bucket without rows has a row".to_owned()));
         };
@@ -300,17 +305,17 @@ impl Part<'_> {
             neg: &neg,
             pos_scores: &pos_scores,
             neg_scores: &neg_scores,
-            query_key,
-            pos_keys: &pos_keys,
-            neg_keys: &neg_keys,
-            also_pos_keys: also,
+            query_key: keys.query,
+            pos_keys: &keys.pos,
+            neg_keys: &keys.neg,
+            also_pos_keys: &keys.also,
             query_exact_key: row.query_key,
             pos_exact_keys: &pos_exact_keys,
             neg_exact_keys: &neg_exact_keys,
             id: row.id,
             prompt: row.prompt,
-            origin_file: &file.origin,
-            origin_line: row.row.line,
+            origin_file,
+            origin_line,
         })
     }
 

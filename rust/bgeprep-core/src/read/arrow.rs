@@ -12,7 +12,7 @@ use arrow_schema::ArrowError;
 use super::chunk::{Chunk, Data};
 use super::container::Input;
 use super::roles::Layout;
-use super::{ChunkReader, Format, ReadOptions, detect, table, tabular};
+use super::{ChunkReader, Format, ReadOptions, detect, ipc_guard, table, tabular};
 use crate::store::Location;
 use crate::{Error, Result};
 
@@ -75,7 +75,8 @@ impl BatchReader {
 impl ChunkReader for BatchReader {
     fn next_chunk(&mut self) -> Result<Option<Chunk>> {
         while self.rest.is_none() {
-            let Some(batch) = self.batches.next() else { return Ok(None) };
+            let batches = &mut self.batches;
+            let Some(batch) = unbroken(|| batches.next().transpose()).transpose() else { return Ok(None) };
             let batch = batch.map_err(|error| self.broken(error))?;
             self.done += 1;
             let rows = batch.num_rows();
@@ -116,9 +117,12 @@ impl ChunkReader for BatchReader {
 /// An IPC file (the form with a footer).
 pub(super) fn open_file(from: &Location, layout: Layout, chunk_bytes: usize) -> Result<Box<dyn ChunkReader>> {
     let path = &from.path();
-    let file = from.file()?;
+    let mut file = from.file()?;
+    let checked = ipc_guard::check_file(&mut file).map_err(Error::io(path, "read"))?;
+    checked.map_err(|problem| unreadable(path, ArrowError::IpcError(problem)))?;
     let bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
-    let reader = FileReader::try_new(BufReader::new(file), None).map_err(|error| unreadable(path, error))?;
+    let reader = unbroken(|| FileReader::try_new(BufReader::new(file), None));
+    let reader = reader.map_err(|error| unreadable(path, error))?;
     let position = Position::Batches { batches: reader.num_batches() as u64, bytes };
     Ok(Box::new(BatchReader::new(Box::new(reader), layout, Format::Arrow, position, chunk_bytes)?))
 }
@@ -127,7 +131,8 @@ pub(super) fn open_file(from: &Location, layout: Layout, chunk_bytes: usize) -> 
 pub(super) fn open_ipc_stream(input: Input, layout: Layout, chunk_bytes: usize) -> Result<Box<dyn ChunkReader>> {
     let position = Position::Counted(input.consumed_counter());
     let path = layout.path.clone();
-    let reader = StreamReader::try_new(BufReader::new(input), None).map_err(|error| unreadable(&path, error))?;
+    let input = BufReader::new(ipc_guard::Guarded::new(input));
+    let reader = unbroken(|| StreamReader::try_new(input, None)).map_err(|error| unreadable(&path, error))?;
     Ok(Box::new(BatchReader::new(Box::new(reader), layout, Format::Arrow, position, chunk_bytes)?))
 }
 
@@ -142,6 +147,15 @@ pub(super) fn from_batches(
     Ok(Box::new(reader))
 }
 
+/// What `ipc_guard` does not see, the arrow crates answer with a panic: that too is the file's fault, and no reason to
+/// end the process. The reader is not used again after an error.
+fn unbroken<T>(read: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, ArrowError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
+        Err(ArrowError::IpcError(format!("it contradicts itself: {}", said.unwrap_or("no word of where"))))
+    })
+}
+
 fn unreadable(path: &Path, error: ArrowError) -> Error {
     let error = match error {
         ArrowError::IoError(_, source) if is_ours(&source) => return Error::io(path, "read")(source),
@@ -152,5 +166,5 @@ fn unreadable(path: &Path, error: ArrowError) -> Error {
 
 /// Whether a stream from a store broke: that is no fault of the data.
 fn is_ours(error: &std::io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<Error>())
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>)
 }

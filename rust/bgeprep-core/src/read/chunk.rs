@@ -1,15 +1,17 @@
 //! A piece of one input, whole records only, to be parsed outside the reader's lock.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 
 use super::field::head;
 use super::roles::{Columns, Layout, Row};
-use super::{Body, Record, Unmapped, csv, json, table};
+use super::{Body, Record, Unmapped, csv, json, set, table};
 use crate::Result;
 use crate::report::Reason;
+use crate::shard::ShardSet;
 
 /// Takes the records of a chunk, in input order.
 pub(super) type Visit<'v> = dyn FnMut(Record<'_>) -> Result<()> + 'v;
@@ -31,6 +33,8 @@ pub(super) enum Data {
     Elements { bytes: Vec<u8>, spans: Vec<(usize, usize)>, first: u64 },
     /// Rows of a table; `first` is the number of the first row.
     Rows { batch: RecordBatch, first: u64 },
+    /// Rows of a shard set by their ids; `first` is the place of the first row in its part.
+    Set { set: Arc<ShardSet>, ids: Range<u64>, first: u64 },
     /// A record that was too long to be kept: its number and how it begins.
     Long { line: u64, head: String },
 }
@@ -53,6 +57,7 @@ impl Chunk {
             Data::Csv { bytes, first } => csv::records(bytes, *first, &mut columns, visit),
             Data::Elements { bytes, spans, first } => elements(bytes, spans, *first, &mut columns, visit),
             Data::Rows { batch, first } => table::records(batch, *first, &mut columns, visit),
+            Data::Set { set, ids, first } => set::records(set, ids.clone(), *first, visit),
             Data::Long { line, head } => {
                 let body = too_long(self.layout.max_line_bytes, Cow::Borrowed(head));
                 visit(Record { line: *line, body })

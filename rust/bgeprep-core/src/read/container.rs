@@ -171,7 +171,7 @@ impl Read for Counted {
 
 fn damaged(path: &Path, compression: Compression, error: std::io::Error) -> Error {
     // Decoders make their own errors; those of the system carry a number, those of a store one of ours.
-    let is_ours = error.get_ref().is_some_and(|inner| inner.is::<Error>());
+    let is_ours = error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>);
     if compression == Compression::None || error.raw_os_error().is_some() || is_ours {
         return Error::io(path, "read")(error);
     }

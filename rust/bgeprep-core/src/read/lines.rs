@@ -77,6 +77,7 @@ impl LineReader {
     fn skip_long(&mut self, begun: &[u8]) -> Result<Chunk> {
         let line = self.line;
         let mut kept = begun[..begun.len().min(HEAD_BYTES)].to_vec();
+        let mut blank = begun.trim_ascii().is_empty();
         self.line += line_breaks(begun);
         loop {
             let mut block = Vec::new();
@@ -84,6 +85,7 @@ impl LineReader {
             let end = self.ends.first(&block);
             let record = &block[..end.unwrap_or(block.len())];
             self.line += line_breaks(record);
+            blank &= record.trim_ascii().is_empty();
             kept.extend_from_slice(&record[..record.len().min(HEAD_BYTES.saturating_sub(kept.len()))]);
             if let Some(end) = end {
                 block.drain(..end);
@@ -94,6 +96,10 @@ impl LineReader {
                 self.refuse_open_quote(line)?;
                 break;
             }
+        }
+        // A blank line is no record, however long.
+        if blank {
+            return Ok(Chunk::new(&self.layout, Data::Lines { bytes: Vec::new(), first: line }));
         }
         Ok(Chunk::new(&self.layout, Data::Long { line, head: head(strip_line_end(&kept)) }))
     }

@@ -25,11 +25,13 @@ mod csv;
 mod detect;
 mod element;
 mod field;
+mod ipc_guard;
 mod json;
 mod lines;
 mod parquet;
 mod quotes;
 mod roles;
+mod set;
 mod spool;
 mod table;
 mod tabular;
@@ -39,6 +41,9 @@ mod testing;
 mod tests;
 #[cfg(test)]
 mod tests_cutting;
+#[cfg(test)]
+mod tests_damaged;
+mod text_lines;
 mod unmapped;
 
 use std::borrow::Cow;
@@ -53,7 +58,9 @@ use crate::store::Location;
 pub use chunk::Chunk;
 pub use columns::ColumnMapping;
 pub use labels::LabelMeaning;
+pub use set::open_part;
 pub use spool::spool;
+pub use text_lines::TextLines;
 pub use unmapped::Unmapped;
 
 /// Bytes of whole records that a chunk aims to hold.

@@ -169,7 +169,10 @@ impl<'l> Columns<'l> {
             found
         };
         if of(Role::ShardSet).len() >= 3 {
-            return Err(self.refuse(line, "this is a part of a shard set, which is not read as input yet"));
+            return Err(self.refuse(
+                line,
+                "this is a part of a shard set; hint: give the folder of the set, the one with manifest.json",
+            ));
         }
         let first = |role: Role| of(role).first().map(|(_, at)| *at);
         let (query, pos) = (of(Role::Query), of(Role::Pos));

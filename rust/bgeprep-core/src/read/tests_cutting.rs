@@ -31,7 +31,19 @@ fn line() -> impl Strategy<Value = String> {
         1 => "[a-z{}\"\\[]{0,9}",
         1 => Just("[\"a\", \"b\"]\r".to_owned()),
         1 => "x{60,300}",
+        1 => "[ \t]{60,300}",
     ]
+}
+
+#[test]
+fn a_long_blank_line_is_no_record() {
+    for (name, header) in [("a.jsonl", "[\"q\", \"p\"]"), ("a.csv", "query,pos\nq,p")] {
+        let text = format!("{header}\n{}\n{}\t\r\n", " ".repeat(99), " ".repeat(200));
+        for chunk_bytes in [1, 10, 50, 1 << 20] {
+            let records = read(name, &text, chunk_bytes, 20).expect("one record");
+            assert_eq!(records.len(), 1, "chunks of {chunk_bytes} bytes: {records:?}");
+        }
+    }
 }
 
 proptest! {

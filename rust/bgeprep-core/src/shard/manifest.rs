@@ -275,12 +275,10 @@ impl Manifest {
                 "damaged or edited by hand: its hash is not the hash of its content; make the set again".to_owned()
             }));
         }
-        let manifest: Self = serde_json::from_str(text)
-            .map_err(|error| Self::other_version(text).unwrap_or_else(|| format!("not a manifest: {error}")))?;
-        if manifest.format_version != FORMAT_VERSION || manifest.kind != KIND {
-            return Err(Self::other_version(text)
-                .unwrap_or_else(|| format!("a set of kind {:?}, expected {KIND:?}", manifest.kind)));
+        if let Some(message) = Self::other_version(text) {
+            return Err(message);
         }
+        let manifest: Self = serde_json::from_str(text).map_err(|error| format!("not a manifest: {error}"))?;
         check::paths(&manifest)?;
         check::counts(&manifest)?;
         Ok(manifest)
@@ -290,11 +288,16 @@ impl Manifest {
         #[derive(Deserialize)]
         struct Version {
             format_version: u32,
+            kind: Option<String>,
         }
-        let Version { format_version } = serde_json::from_str(text).ok()?;
-        (format_version != FORMAT_VERSION).then(|| {
-            format!("format version {format_version}, this software reads {FORMAT_VERSION}; make the set again")
-        })
+        let Version { format_version, kind } = serde_json::from_str(text).ok()?;
+        if format_version != FORMAT_VERSION {
+            let message = "make the set again";
+            return Some(format!("format version {format_version}, this software reads {FORMAT_VERSION}; {message}"));
+        }
+        // A set of another kind has other fields: this is to be said before they are found to be wrong.
+        let kind = kind.filter(|kind| kind != KIND)?;
+        Some(format!("a set of kind {kind:?}, expected a set of kind {KIND:?}"))
     }
 }
 

@@ -201,6 +201,12 @@ impl ShardSet {
         start(part.saturating_add(1)).saturating_sub(start(part))
     }
 
+    /// The row ids of a part, empty if there is no such part.
+    pub fn part_rows(&self, part: usize) -> std::ops::Range<u64> {
+        let first = self.parts.get(part).map_or(self.batches.len(), |part| part.first_batch);
+        self.places.starts[first]..self.places.starts[first + self.num_batches(part)]
+    }
+
     /// Keys and lengths of row `id`; touches no text.
     pub fn index(&self, id: u64) -> Result<RowIndex<'_>> {
         let (batch, row) = self.find(id)?;
@@ -214,8 +220,9 @@ impl ShardSet {
     /// `Shard` if the batch it lies in is damaged, `Config` if there is no such row.
     pub fn row(&self, id: u64) -> Result<Row<'_>> {
         let (batch, row) = self.find(id)?;
-        let index = self.batch_index(batch)?;
+        // Texts first: their checksum covers all of the batch, so that damage is called damage, wherever it is.
         let texts = self.batch_texts(batch)?;
+        let index = self.batch_index(batch)?;
         let source = self.parts[self.batches[batch].part].source;
         Ok(Row { index: RowIndex { index, row, source }, texts })
     }
@@ -279,6 +286,12 @@ impl ShardSet {
         let part = &self.parts[self.batches[batch].part];
         let place = batch - part.first_batch;
         Error::shard(&part.path, format!("batch {place}: {what}; see all damage with `bgeprep verify`"))
+    }
+}
+
+impl std::fmt::Debug for ShardSet {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("ShardSet").field("folder", &self.folder).finish_non_exhaustive()
     }
 }
 

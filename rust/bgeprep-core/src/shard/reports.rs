@@ -92,6 +92,16 @@ pub struct BenchmarkHits {
     pub containment: u64,
 }
 
+impl BenchmarkHits {
+    /// Adds what was counted elsewhere.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.query += other.query;
+        self.pair += other.pair;
+        self.passage += other.passage;
+        self.containment += other.containment;
+    }
+}
+
 /// One excluded benchmark.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

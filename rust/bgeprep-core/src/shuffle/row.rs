@@ -2,8 +2,15 @@
 //!
 //! ```text
 //! length u32 │ order u64 │ file u32 │ line u64 │ query key u64
-//! │ #pos u32 │ #neg u32 │ query bytes u32 │ id bytes u32 │ prompt bytes u32
-//! │ (key u64, score f32, bytes u32) × (#pos + #neg) │ query, id, prompt, pos…, neg… (UTF-8)
+//! │ #pos u32 │ #neg u32 │ query bytes u32 │ id bytes u32 │ prompt bytes u32 │ origin bytes u32
+//! │ (key u64, score f32, bytes u32) × (#pos + #neg) │ kept │ query, id, prompt, origin, pos…, neg… (UTF-8)
+//! ```
+//!
+//! `key` is the exact key. `kept` is there for rows that come from a shard set, which are those
+//! with an origin:
+//!
+//! ```text
+//! origin line u64 │ query cluster u64 │ cluster u64 × (#pos + #neg) │ #also u32 │ also u64 × #also
 //! ```
 //!
 //! Little-endian, unaligned; `length` counts what follows it. The format lives and dies with the
@@ -13,7 +20,7 @@ use super::RowId;
 use crate::clean::{CleanPair, CleanText};
 use crate::{Error, Result};
 
-const HEAD: usize = 8 + 4 + 8 + 8 + 5 * 4;
+const HEAD: usize = 8 + 4 + 8 + 8 + 6 * 4;
 const ITEM: usize = 8 + 4 + 4;
 
 /// A positive or negative of a spilled row.
@@ -21,7 +28,7 @@ const ITEM: usize = 8 + 4 + 4;
 pub struct Item<'a> {
     /// The text.
     pub text: &'a str,
-    /// Its batching key.
+    /// Its exact key.
     pub key: u64,
     /// Its score, NaN for none.
     pub score: f32,
@@ -34,7 +41,7 @@ pub struct SpillRow<'a> {
     pub order: u64,
     /// Its origin.
     pub row: RowId,
-    /// The batching key of the query.
+    /// The exact key of the query.
     pub query_key: u64,
     /// The query.
     pub query: &'a str,
@@ -46,6 +53,23 @@ pub struct SpillRow<'a> {
     pub pos: Vec<Item<'a>>,
     /// Negatives.
     pub neg: Vec<Item<'a>>,
+    /// What it brought along, if it comes from a shard set.
+    pub kept: Option<KeptItems<'a>>,
+}
+
+/// What a row that comes from a shard set brought along.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeptItems<'a> {
+    /// The raw file it was first read from.
+    pub origin_file: &'a str,
+    /// The line in it.
+    pub origin_line: u64,
+    /// Batching key of the query.
+    pub query_cluster: u64,
+    /// Batching keys of the positives, then of the negatives.
+    pub clusters: Vec<u64>,
+    /// Keys of the positives that other rows gave the query.
+    pub also_pos_keys: Vec<u64>,
 }
 
 /// Appends the row to `out`.
@@ -56,8 +80,9 @@ pub fn encode(pair: &CleanPair, row: RowId, order: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&row.file.to_le_bytes());
     out.extend_from_slice(&row.line.to_le_bytes());
     out.extend_from_slice(&pair.query.identity.key.to_le_bytes());
-    let sizes = [pair.pos.len(), pair.neg.len(), pair.query.text.len(), pair.id.len(), pair.prompt.len()];
-    for size in sizes {
+    let origin = &pair.kept.origin_file;
+    let texts = [&pair.query.text, &pair.id, &pair.prompt, origin];
+    for size in [pair.pos.len(), pair.neg.len()].into_iter().chain(texts.map(String::len)) {
         out.extend_from_slice(&(size as u32).to_le_bytes());
     }
     let items = || pair.pos.iter().chain(&pair.neg);
@@ -66,7 +91,16 @@ pub fn encode(pair: &CleanPair, row: RowId, order: u64, out: &mut Vec<u8>) {
         out.extend_from_slice(&score.to_le_bytes());
         out.extend_from_slice(&(text.len() as u32).to_le_bytes());
     }
-    for text in [&pair.query.text, &pair.id, &pair.prompt].into_iter().chain(items().map(|item| &item.text)) {
+    if pair.kept.is_some() {
+        let cluster = |text: &CleanText| text.cluster.unwrap_or(text.identity.key);
+        let also = &pair.kept.also_pos_keys;
+        for number in [pair.kept.origin_line, cluster(&pair.query)].into_iter().chain(items().map(cluster)) {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.extend_from_slice(&(also.len() as u32).to_le_bytes());
+        also.iter().for_each(|key| out.extend_from_slice(&key.to_le_bytes()));
+    }
+    for text in texts.into_iter().chain(items().map(|item| &item.text)) {
         out.extend_from_slice(text.as_bytes());
     }
     let length = (out.len() - start - 4) as u32;
@@ -89,8 +123,9 @@ pub fn decode<'a>(body: &'a [u8], out: &mut SpillRow<'a>) -> Result<()> {
     out.row = RowId { file: cursor.u32()?, line: cursor.u64()? };
     out.query_key = cursor.u64()?;
     let (num_pos, num_neg) = (cursor.u32()? as usize, cursor.u32()? as usize);
-    let sizes = [cursor.u32()?, cursor.u32()?, cursor.u32()?];
+    let sizes = [cursor.u32()?, cursor.u32()?, cursor.u32()?, cursor.u32()?];
     let table = cursor.bytes((num_pos + num_neg) * ITEM)?;
+    out.kept = if sizes[3] > 0 { Some(cursor.kept(num_pos + num_neg)?) } else { None };
     // One look at all texts of the row together; cutting then only asks where characters begin.
     let mut texts = simdutf8::basic::from_utf8(cursor.body).map_err(|_| damaged())?;
     let mut text = |bytes: u32| {
@@ -99,6 +134,10 @@ pub fn decode<'a>(body: &'a [u8], out: &mut SpillRow<'a>) -> Result<()> {
         Ok::<&str, Error>(head)
     };
     [out.query, out.id, out.prompt] = [text(sizes[0])?, text(sizes[1])?, text(sizes[2])?];
+    let origin = text(sizes[3])?;
+    if let Some(kept) = &mut out.kept {
+        kept.origin_file = origin;
+    }
     out.pos.clear();
     out.neg.clear();
     for (index, entry) in table.chunks_exact(ITEM).enumerate() {
@@ -125,6 +164,16 @@ impl<'a> Cursor<'a> {
         Ok(head)
     }
 
+    fn longs(&mut self, count: usize) -> Result<Vec<u64>> {
+        Ok(self.bytes(count * 8)?.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect())
+    }
+
+    fn kept<'k>(&mut self, items: usize) -> Result<KeptItems<'k>> {
+        let (origin_line, query_cluster, clusters) = (self.u64()?, self.u64()?, self.longs(items)?);
+        let also = self.u32()? as usize;
+        Ok(KeptItems { origin_file: "", origin_line, query_cluster, clusters, also_pos_keys: self.longs(also)? })
+    }
+
     fn u32(&mut self) -> Result<u32> {
         let (head, rest) = self.body.split_first_chunk().ok_or_else(damaged)?;
         self.body = rest;
@@ -146,6 +195,32 @@ mod tests {
     fn text(text: &str, score: f32) -> CleanText {
         let identity = Identity::of(text, &mut String::new());
         CleanText { text: text.to_owned(), identity, score, ..CleanText::default() }
+    }
+
+    #[test]
+    fn a_row_of_a_shard_set_brings_its_origin_and_keys() {
+        let mut pair = CleanPair { query: text("what?", 0.0), pos: vec![text("this", 0.5)], ..CleanPair::default() };
+        pair.neg = vec![text("that", 0.5)];
+        pair.neg[0].cluster = Some(7);
+        pair.kept.origin_file = "数据/nq.jsonl".to_owned();
+        pair.kept.origin_line = 12;
+        pair.kept.also_pos_keys = vec![4, u64::MAX];
+        let mut bytes = Vec::new();
+        encode(&pair, RowId::default(), 1, &mut bytes);
+        let mut back = SpillRow::default();
+        decode(&bytes[4..], &mut back).expect("whole row");
+        assert_eq!((back.query, back.pos[0].text, back.neg[0].text), ("what?", "this", "that"));
+        let expected = KeptItems {
+            origin_file: "数据/nq.jsonl",
+            origin_line: 12,
+            query_cluster: pair.query.identity.key,
+            clusters: vec![pair.pos[0].identity.key, 7],
+            also_pos_keys: vec![4, u64::MAX],
+        };
+        assert_eq!(back.kept, Some(expected));
+        for cut in 0..bytes.len() - 4 {
+            assert!(decode(&bytes[4..4 + cut], &mut SpillRow::default()).is_err());
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub struct Transfer {
     pub from: RowId,
     /// Index in the giving row's list.
     pub item: u32,
-    /// Batching key of the text.
+    /// Exact key of the text.
     pub key: u64,
     /// Its score, NaN for none.
     pub score: f32,

@@ -77,8 +77,9 @@ impl From<StoreError> for Failure {
 fn kind_of_answer(text: &str) -> Kind {
     let status = text.split_once("status code: ").and_then(|(_, rest)| rest.get(..3)).unwrap_or_default();
     match (element(text, "Code").unwrap_or_default(), status) {
-        ("ExpiredToken" | "InvalidToken" | "InvalidAccessKeyId" | "SignatureDoesNotMatch", _) => Kind::Denied,
-        (_, "401" | "403") => Kind::Denied,
+        ("ExpiredToken" | "InvalidToken" | "InvalidAccessKeyId" | "SignatureDoesNotMatch", _) | (_, "401" | "403") => {
+            Kind::Denied
+        }
         (_, "404") => Kind::Missing,
         (_, "408" | "429") => Kind::Passing,
         (_, status) if status.starts_with('4') => Kind::Lasting,

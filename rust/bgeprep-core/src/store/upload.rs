@@ -65,7 +65,9 @@ impl Expected {
             hex(&parts[0])
         } else {
             let mut whole = Md5::new();
-            parts.iter().for_each(|part| whole.update(part));
+            for part in &parts {
+                whole.update(part);
+            }
             format!("{}-{}", hex(&whole.finalize()), parts.len())
         };
         Ok(Self { size, part_bytes, etag })
