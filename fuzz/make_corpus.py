@@ -28,10 +28,18 @@ def json_seeds() -> dict[str, bytes]:
     rows = [
         {"query": "what is a magnet", "pos": ["a rock that attracts iron"], "neg": ["a shoe", "a cat"]},
         {"query": "什么是磁铁", "pos": "吸引铁的石头", "id": 7},
-        {"query": "q", "pos": ["p"], "pos_scores": [0.5], "neg": ["n"], "neg_scores": [None], "prompt": "i", "type": "x"},
+        {
+            "query": "q",
+            "pos": ["p"],
+            "pos_scores": [0.5],
+            "neg": ["n"],
+            "neg_scores": [None],
+            "prompt": "i",
+            "type": "x",
+        },
     ]
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    escaped = json.dumps({"query": "é\n\U0001d11e\"\\/\x7f", "pos": ["\t"]})
+    escaped = json.dumps({"query": 'é\n\U0001d11e"\\/\x7f', "pos": ["\t"]})
     return {
         "lines": "\n".join(lines).encode() + b"\n",
         "crlf-bom-blank": b"\xef\xbb\xbf" + "\r\n \r\n".join(lines).encode(),
@@ -41,14 +49,19 @@ def json_seeds() -> dict[str, bytes]:
         "array-of-arrays": b'[["q", "p", "n"], ["q2", "p2"]]',
         "texts": b'["query", "positive", "negative"]\n["query", "positive"]\n["one"]\n[]\n',
         "sets": b'{"set": ["a", "b", "c"]}\n{"set": ["a"]}\n{"set": 3}\n',
-        "labels": b'{"sentence1": "a", "sentence2": "b", "label": 1}\n{"sentence1": "a", "sentence2": "c", "label": "-"}\n',
-        "scores": b'{"sentence1": "a", "sentence2": "b", "score": 4.5e0}\n{"sentence1": "a", "sentence2": "c", "score": null}\n',
-        "escapes": escaped.encode() + b'\n{"query": "\\ud834", "pos": ["p"]}\n{"query": "q", "pos": ["p"], "x": "\\q"}\n',
-        "numbers": b'{"query": "q", "pos": ["p"], "x": [1e999, -0, 0.1, 12345678901234567890, 1E+2]}\n{"x": 01}\n{"x": .5}\n',
+        "labels": b'{"sentence1": "a", "sentence2": "b", "label": 1}\n'
+        b'{"sentence1": "a", "sentence2": "c", "label": "-"}\n',
+        "scores": b'{"sentence1": "a", "sentence2": "b", "score": 4.5e0}\n'
+        b'{"sentence1": "a", "sentence2": "c", "score": null}\n',
+        "escapes": escaped.encode()
+        + b'\n{"query": "\\ud834", "pos": ["p"]}\n{"query": "q", "pos": ["p"], "x": "\\q"}\n',
+        "numbers": b'{"query": "q", "pos": ["p"], "x": [1e999, -0, 0.1, 12345678901234567890, 1E+2]}\n'
+        b'{"x": 01}\n{"x": .5}\n',
         "twice": b'{"query": "a", "query": "b", "pos": ["p"], "pos": ["r"]}\n',
         "broken": b'{"query": "q"\n{"query" "q"}\n{\n}\n{"a": 1,}\nnull\ntrue\n"text"\n3\n{"query": NaN}\n{} {}\n',
         "not-utf8": b'{"query": "caf\xe9", "pos": ["p"]}\n{"query": "a\x00", "pos": ["p"]}\n\xff\xfe\n',
         "nested": b'{"query": "q", "pos": ["p"], "x": ' + b"[" * 200 + b"]" * 200 + b"}\n" + b"[" * 300 + b"\n",
+        "nested-find-stack": b'["q", "p"]\n{"x": ' + b"[" * 3000 + b"\n" + b'{"query":' * 3000 + b"\n",
         "object-over-lines": json.dumps(rows[0], indent=1).encode(),
         "table": b"query,pos\nq,p\n",
     }

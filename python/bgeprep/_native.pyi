@@ -47,6 +47,9 @@ def shard(
 def spool(stream: ArrowStream, path: Path) -> int:
     """Writes an Arrow stream to a file that the readers take as input; returns its rows."""
 
+def text_hash(text: str) -> bytes:
+    """What a cleaned text is called in score files: xxh3-128 of its UTF-8, big-endian."""
+
 def split_url(text: str) -> tuple[str, str] | None:
     """Bucket and key of a URL, None for a path."""
 
@@ -65,9 +68,6 @@ def publish(
     report: Callable[[str, int, int, int, int, int, int, int], None] | None,
 ) -> None:
     """Sends the set in the folder `set` to `url`, its manifest last."""
-
-def text_hash(text: str) -> bytes:
-    """What a cleaned text is called in score files: xxh3-128 of its UTF-8, big-endian."""
 
 def text_key(text: str) -> int:
     """The exact key of a text: xxh3-64 of its normalised form."""

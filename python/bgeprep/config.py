@@ -81,7 +81,8 @@ class CleanConfig:
       trigrams that still say so when the two languages alone are compared. Loses 0.1 % of English and 0.02 % of Chinese
       texts (mostly names), finds 97 % of German texts among English ones. Not for cross-lingual sources.
     - `max_repeated_phrase_share`: phrases of five words or ten ideographs, in the manner of the duplicate n-grams of
-      Gopher (Rae et al. 2021, table A1). 0.4 takes 0.05 % of texts, 0.3 takes 0.14 %; templates and worked sums first.
+      Gopher (Rae et al. 2021, table A1). 0.5 takes 0.01 % of texts, 0.3 takes 0.14 %: templates, worked sums, abstracts
+      of papers first.
     - `boilerplate`: phrases are compared in normalised form (case, width and white space do not matter). The built-in
       list names cookie notices, pages that ask for JavaScript, error pages and filler text, and takes none.
     """
@@ -289,7 +290,7 @@ Config = TypeVar("Config")
 
 
 def load_config(path: str | os.PathLike[str]) -> PrepConfig:
-    """Reads a TOML config file; paths of sources and benchmarks become relative to the file's folder, URLs stay.
+    """Reads a TOML config file; paths in it become relative to the file's folder, URLs stay.
 
     Raises:
         ConfigError: not TOML, an unknown key, or a value of the wrong type.

@@ -44,7 +44,7 @@ class InputFile:
         origin: what the shard set calls it.
         bytes: its size.
         modified: its modification time in ns; for an object a number made from its etag.
-        set: folder of the shard set that it is a part of, None for a raw file.
+        set: the folder of the shard set that it is a part of, None for a raw file.
         etag: what tells the content of an object apart; empty for a file.
     """
 

@@ -56,6 +56,7 @@ def test_equals_the_slow_reference(seed: int, tmp_path: Path) -> None:
     write(rows, tmp_path / "pairs")
     config = {
         "clean": bgeprep.CleanConfig(query_equals_positive=False),
+        "dedup": bgeprep.DedupConfig(mode="exact"),
         "sources": tuple(
             bgeprep.SourceConfig(
                 name=f"s{s}",

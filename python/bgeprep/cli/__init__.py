@@ -20,8 +20,8 @@ examples:
   bgeprep shard --in pairs/ --out shards/          every file below pairs/, formats detected
   bgeprep shard --in 'nq/*.jsonl.gz' --out shards/ --task retrieval --language en
   bgeprep shard --config mix.toml --out shards/    sources, columns, tasks and weights from a file
-  bgeprep shard --in s3://data/pairs --out s3://data/shards    AWS_ variables hold endpoint and credentials
   bgeprep shard --in shards/ --scores scores/ --min-score 0.43 --out better/   filter a set, and shard it again
+  bgeprep shard --in s3://data/pairs --out s3://data/shards    AWS_ variables hold endpoint and credentials
   bgeprep inspect shards/                          what is in there, and what was dropped and why
   bgeprep show shards/ -n 5                        look at rows
   bgeprep verify shards/                           is every byte as it was written?

@@ -50,7 +50,7 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
         "Parquet, Arrow; plain or gzip, zstd, bzip2. First-level folders and files of --in become the sources.",
     )
     one.add_argument("--in", dest="inputs", nargs="+", default=[], metavar="PATH",
-                     help="files, folders or globs; s3:// URLs; shard sets, which are then sharded again")  # fmt: skip
+                     help="files, folders, globs or s3:// URLs; shard sets too, which are sharded again")  # fmt: skip
     one.add_argument("--against", nargs="+", metavar="SET",
                      help="shard sets that stay as they are: what equals a row of theirs is dropped")  # fmt: skip
     one.add_argument("--sources", type=_names, default=(), metavar="NAME,...", help="keep these sources only")

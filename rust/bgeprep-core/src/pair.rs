@@ -66,7 +66,7 @@ pub struct RawPair<'a> {
     /// FlagEmbedding's `type`, where the record has one.
     pub task: Option<Task>,
     /// What it brings along if it is a row of a shard set.
-    pub kept: Option<Kept<'a>>,
+    pub kept: Option<Box<Kept<'a>>>,
 }
 
 /// What a row of a shard set knows beside its texts, from the run that made the set.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 #[path = "../../../fuzz/src/lib.rs"]
+#[expect(unreachable_pub, reason = "public for the fuzz targets, which are another crate")]
 mod checks;
 
 fn replay(target: &str, check: fn(&[u8])) {

@@ -26,7 +26,7 @@ pub(super) fn take_over(raw: &RawPair<'_>, pair: &mut CleanPair) {
     let was_kept = pair.kept.is_some();
     pair.kept.origin_file.clear();
     pair.kept.also_pos_keys.clear();
-    let Some(kept) = raw.kept else {
+    let Some(kept) = raw.kept.as_deref() else {
         if was_kept {
             clusters(&mut pair.pos, &[], &[]);
             clusters(&mut pair.neg, &[], &[]);
@@ -74,7 +74,7 @@ mod tests {
             origin_line: 4,
         };
         let mut row = pair(&[0, 2]);
-        take_over(&RawPair { kept: Some(kept), ..RawPair::default() }, &mut row);
+        take_over(&RawPair { kept: Some(Box::new(kept)), ..RawPair::default() }, &mut row);
         assert_eq!((row.query.cluster, row.pos[0].cluster, row.pos[1].cluster), (Some(3), None, Some(3)));
         let expected = KeptRow { origin_file: "nq.jsonl".to_owned(), origin_line: 4, also_pos_keys: vec![5] };
         assert_eq!(row.kept, expected);

@@ -45,7 +45,9 @@ impl KeySource<'_> {
         let (mut also, mut also_excess) = (also.to_vec(), 0);
         if self.united.is_some() {
             also.extend(row.kept.iter().flat_map(|kept| &kept.also_pos_keys));
-            also.iter_mut().for_each(|known| *known = self.key(space, *known));
+            for known in &mut also {
+                *known = self.key(space, *known);
+            }
             also.sort_unstable();
             also.dedup();
             also.retain(|key| !pos.contains(key));

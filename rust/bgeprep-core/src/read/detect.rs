@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::array::ArrayReader;
 use super::container::{Compression, Input};
+use super::depth::is_too_deep;
 use super::element::{End, Scanner};
 use super::json;
 use super::lines::LineReader;
@@ -166,7 +167,8 @@ fn text_format(path: &Path, text: &str, whole: bool, options: &ReadOptions) -> R
     let extension = extension(path);
     let start = text.trim_ascii_start();
     let first_line = start.lines().next().unwrap_or_default().trim();
-    let first_line_is_json = || sonic_rs::from_str::<serde::de::IgnoredAny>(first_line).is_ok();
+    let first_line_is_json =
+        || !is_too_deep(first_line) && sonic_rs::from_str::<serde::de::IgnoredAny>(first_line).is_ok();
     let named_table = matches!(extension.as_str(), "csv" | "tsv");
     match start.bytes().next() {
         Some(b'{') if !named_table || first_line_is_json() => {

@@ -8,6 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 
 use super::Body;
 use super::assemble::{array, assemble};
+use super::depth::{MOST_LEVELS, is_too_deep};
 use super::field::{Field, head};
 use super::roles::{Columns, Row};
 use crate::Result;
@@ -44,6 +45,9 @@ pub(super) enum Value<'a> {
 /// Parses the text; the fields of an object replace what `row` held.
 pub(super) fn parse<'a>(text: &'a str, columns: &mut Columns<'_>, row: &mut Row<'a>) -> Result<Value<'a>, String> {
     row.clear();
+    if is_too_deep(text) {
+        return Err(format!("nested deeper than {MOST_LEVELS} levels"));
+    }
     let mut parser = sonic_rs::Deserializer::from_str(text);
     let value = Top { columns, row }.deserialize(&mut parser).map_err(|error| brief(&error))?;
     parser.end().map_err(|error| brief(&error))?;

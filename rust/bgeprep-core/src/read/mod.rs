@@ -22,6 +22,7 @@ mod assemble;
 mod chunk;
 mod container;
 mod csv;
+mod depth;
 mod detect;
 mod element;
 mod field;

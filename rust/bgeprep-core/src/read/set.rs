@@ -76,7 +76,7 @@ fn pair<'a>(row: &Row<'a>) -> RawPair<'a> {
         prompt: row.prompt().into(),
         // The set's source has one task, which the run's source has taken over.
         task: None,
-        kept: Some(Kept {
+        kept: Some(Box::new(Kept {
             query_keys: (row.query_key(), row.query_exact_key()),
             pos_keys: row.pos_keys(),
             pos_exact_keys: row.pos_exact_keys(),
@@ -85,6 +85,6 @@ fn pair<'a>(row: &Row<'a>) -> RawPair<'a> {
             also_pos_keys: row.also_pos_keys(),
             origin_file: row.origin_file(),
             origin_line: row.origin_line(),
-        }),
+        })),
     }
 }

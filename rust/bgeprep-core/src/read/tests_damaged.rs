@@ -51,8 +51,8 @@ fn whole_data_is_read_whole() {
 #[test]
 fn any_byte_may_be_wrong() {
     for whole in kinds() {
-        for at in (6..whole.len()).step_by(3) {
-            for wrong in [0x7f, 0x80, 0xff] {
+        for at in (6..whole.len()).step_by(13) {
+            for wrong in [0x80, 0xff] {
                 let mut bytes = whole.clone();
                 bytes[at] ^= wrong;
                 // What can be read is read; what is an error says so.

@@ -18,11 +18,14 @@ const COLUMNS: [(&str, DataType); 3] = [
     ("score", DataType::Float32),
 ];
 
+/// Takes a query hash, a hash of a positive, and their score.
+pub(super) type Visit<'v> = dyn FnMut(&[u8], &[u8], f32) -> Result<()> + 'v;
+
 /// Visits (query hash, positive hash, score) of every row; a score that is null is NaN.
 ///
 /// # Errors
 /// `Corpus` if the file is no Parquet file, lacks a column, or has one of another type or a hash that is null.
-pub(super) fn visit(path: &Path, row: &mut dyn FnMut(&[u8], &[u8], f32) -> Result<()>) -> Result<()> {
+pub(super) fn visit(path: &Path, row: &mut Visit<'_>) -> Result<()> {
     let unreadable = |error: &dyn std::fmt::Display| {
         Error::corpus(path, None, format!("not a readable Parquet file of scores: {error}; hint: it may be cut short"))
     };

@@ -97,7 +97,7 @@ impl ScoreTable {
         let entries = self.entries.as_chunks::<ENTRY>().0;
         let at = |index: usize| u128::from_le_bytes(entries[index]);
         // Keys are even, so the place of one is known to about the root of their number.
-        let guess = ((wanted >> 64) * entries.len() as u128 >> 64) as usize;
+        let guess = (((wanted >> 64) * entries.len() as u128) >> 64) as usize;
         let (mut low, mut high, mut step) = (guess, guess, 32);
         while low > 0 && at(low - 1) >= wanted {
             low = low.saturating_sub(step);
@@ -180,7 +180,7 @@ mod tests {
             let hashes = scores.iter().map(|(number, _)| hash(text, *number));
             Arc::new(FixedSizeBinaryArray::try_from_iter(hashes).expect("16 bytes each"))
         };
-        let values: ArrayRef = Arc::new(Float32Array::from_iter(scores.iter().map(|(_, score)| *score)));
+        let values: ArrayRef = Arc::new(scores.iter().map(|(_, score)| *score).collect::<Float32Array>());
         let columns = [("query_hash", hashes("query")), ("pos_hash", hashes("pos")), ("score", values)];
         let batch = RecordBatch::try_from_iter(columns).expect("batch");
         let mut writer = ArrowWriter::try_new(File::create(path).expect("file"), batch.schema(), None).expect("writer");
@@ -243,7 +243,9 @@ mod tests {
             ArrowWriter::try_new(File::create(&path).expect("file"), batch.schema(), None).expect("writer");
         writer.write(&batch).expect("write");
         writer.close().expect("close");
-        let error = ScoreTable::make(&[path.clone()], folder.path(), 0, &|| Ok(())).expect_err("no hashes").to_string();
+        let error = ScoreTable::make(std::slice::from_ref(&path), folder.path(), 0, &|| Ok(()))
+            .expect_err("no hashes")
+            .to_string();
         assert!(error.contains("no column query_hash") && error.contains("found score"), "{error}");
         fs::write(&path, "PAR1 and nothing").expect("write");
         let error = ScoreTable::make(&[path], folder.path(), 0, &|| Ok(())).expect_err("damaged").to_string();

@@ -98,7 +98,9 @@ pub fn encode(pair: &CleanPair, row: RowId, order: u64, out: &mut Vec<u8>) {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.extend_from_slice(&(also.len() as u32).to_le_bytes());
-        also.iter().for_each(|key| out.extend_from_slice(&key.to_le_bytes()));
+        for key in also {
+            out.extend_from_slice(&key.to_le_bytes());
+        }
     }
     for text in texts.into_iter().chain(items().map(|item| &item.text)) {
         out.extend_from_slice(text.as_bytes());
