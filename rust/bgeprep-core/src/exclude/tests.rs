@@ -80,6 +80,9 @@ fn pair(query: &str, pos: &[&str]) -> CleanPair {
         max_repeated_share: 2.0,
         max_symbol_share: 2.0,
         noise_min_chars: 10,
+        language: None,
+        max_repeated_phrase_share: 2.0,
+        boilerplate: None,
     };
     let raw = RawPair { query: query.into(), pos: pos.iter().map(|&text| text.into()).collect(), ..RawPair::default() };
     let mut pair = CleanPair::default();
