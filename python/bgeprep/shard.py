@@ -10,6 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -133,30 +134,7 @@ def shard(
         StoreError: an object store that refuses or cannot be reached.
         OSError: the operating system refused (no space, no permission, a vanished file).
     """
-    chosen = (only_sources, drop_sources)
-    if is_url(os.fspath(out)):
-        url = os.fspath(out).rstrip("/")
-        with staged(url, tmp) as folder:
-            return _shard(
-                inputs, folder, url, config, source_overrides, chosen, threads, memory, None, overwrite, report
-            )
-    return _shard(inputs, Path(out), None, config, source_overrides, chosen, threads, memory, tmp, overwrite, report)
-
-
-def _shard(
-    inputs: Inputs,
-    out: Path,
-    url: str | None,
-    config: PrepConfig | str | os.PathLike[str] | None,
-    source_overrides: Mapping[str, Any] | None,
-    chosen: tuple[Sequence[str], Sequence[str]],
-    threads: int | None,
-    memory: str | int,
-    tmp: str | os.PathLike[str] | None,
-    overwrite: bool,
-    report: Report | None,
-) -> ShardResult:
-    """Makes the set in the folder `out`, and sends it to `url` if there is one."""
+    url = os.fspath(out).rstrip("/") if is_url(os.fspath(out)) else None
     settings = config if isinstance(config, PrepConfig) else load_config(config) if config else PrepConfig()
     threads = threads if threads is not None else len(os.sched_getaffinity(0))
     if threads < 1:
@@ -168,17 +146,19 @@ def _shard(
     if not (streams or paths or settings.sources):
         raise ConfigError("in: no input given; hint: --in FOLDER, or sources in a config file")
     sources = reshard.find_all(paths, settings)
-    spool = out / ".work-streams"
-    try:
-        sources += _spool_streams(streams, spool, len(sources))
-        sources = reshard.unite([_override(source, source_overrides or {}, settings.clean) for source in sources])
-        sources = reshard.choose(sources, *chosen)
-        settings = reshard.settle_dedup(settings, sources)
-        sources += reshard.against(settings.against)
-        return _run(settings, sources, out, url, threads, parse_bytes(memory), tmp, overwrite, report)
-    finally:
-        if streams:
-            shutil.rmtree(spool, ignore_errors=True)
+    with staged(url, tmp) if url else nullcontext(Path(out)) as folder:
+        spool = folder / ".work-streams"
+        try:
+            sources += _spool_streams(streams, spool, len(sources))
+            sources = reshard.unite([_override(source, source_overrides or {}, settings.clean) for source in sources])
+            sources = reshard.choose(sources, only_sources, drop_sources)
+            settings = reshard.settle_dedup(settings, sources)
+            sources += reshard.against(settings.against)
+            work = None if url else tmp
+            return _run(settings, sources, folder, url, threads, parse_bytes(memory), work, overwrite, report)
+        finally:
+            if streams:
+                shutil.rmtree(spool, ignore_errors=True)
 
 
 def _override(source: Source, overrides: Mapping[str, Any], clean: CleanConfig) -> Source:

@@ -10,6 +10,7 @@ use bgeprep_core::pipeline;
 use bgeprep_core::progress::Progress;
 use bgeprep_core::read::{CHUNK_BYTES, ColumnMapping, Format, ReadOptions};
 use bgeprep_core::shard::{Manifest, PartWriter, ShardRow, ShardSet, SourceEntry};
+use bgeprep_core::store::Location;
 
 /// A row, each text with the name of its cluster; OWN for a text that is in none.
 struct Row {
@@ -65,7 +66,7 @@ fn set(folder: &Path, source: &str, rows: &[Row]) -> InputFile {
         ..SourceEntry::default()
     };
     Manifest::new(serde_json::json!({}), 1, vec![entry], Vec::new()).write(folder).expect("manifest");
-    InputFile { path, origin: source.to_owned(), bytes, set: Some(folder.to_owned()) }
+    InputFile { location: Location::Local(path), origin: source.to_owned(), bytes, set: Some(folder.to_owned()) }
 }
 
 fn source(name: &str, input: InputFile, against: bool) -> SourceSpec {

@@ -73,7 +73,8 @@ pub(super) struct RangeReader {
     waiting: VecDeque<Ticket<Result<Vec<u8>, Failure>>>,
     block: Vec<u8>,
     given: usize,
-    /// Set for good once a range was not had: reading on would leave a hole.
+    /// Why a range was not had, for good: reading on would leave a hole. The same words each time, because another
+    /// thread that shares the reader may be the one that is heard.
     failed: Option<String>,
 }
 
@@ -117,7 +118,10 @@ impl Read for RangeReader {
             match self.next_block() {
                 Ok(block) => self.block = block.unwrap_or_default(),
                 Err(error) => {
-                    self.failed = Some("an earlier range of the object was not had".to_owned());
+                    self.failed = Some(match &error {
+                        Error::Store { message, .. } => message.clone(),
+                        error => error.to_string(),
+                    });
                     self.waiting.clear();
                     return Err(io::Error::other(error));
                 }

@@ -94,9 +94,11 @@ fn read(fake: &Arc<Fake>) -> Result<Vec<u8>, String> {
     match reader.read_to_end(&mut bytes) {
         Ok(_) => Ok(bytes),
         Err(error) => {
-            assert!(reader.read(&mut [0; 8]).is_err(), "after an error there is no going on");
+            let shown = |error| Error::io("elsewhere", "read")(error).to_string();
+            let (first, again) = (shown(error), shown(reader.read(&mut [0; 8]).expect_err("no going on")));
+            assert_eq!(first, again, "whoever reads on hears why");
             assert!(fake.content.starts_with(&bytes), "what came before an error is what is there");
-            Err(Error::io("elsewhere", "read")(error).to_string())
+            Err(first)
         }
     }
 }
