@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypedDict, final
 
 from bgeprep.batch import _Options
 from bgeprep.config import PrepConfig
@@ -33,16 +33,24 @@ __all__ = [
 __version__: str
 build_profile: str
 
+class _Outcome(TypedDict):
+    hash: str
+    rows_read: int
+    rows_kept: int
+    empty_files: list[str]
+    warnings: list[str]
+    resumed: bool
+    discarded: bool
+
 def shard(
     config: PrepConfig,
     sources: Sequence[Source],
-    benchmarks: Sequence[Benchmark],
-    scores: Scores | None,
+    filters: tuple[Sequence[Benchmark], Scores | None],
     resolved: str,
     options: RunOptions,
     report: Callable[[str, int, int, int, int, int, int, int], None] | None,
-) -> tuple[str, int, int, list[str], bool, bool, list[str]]:
-    """Runs the preparation: (hash, rows read, rows kept, empty files, resumed, discarded, warnings)."""
+) -> _Outcome:
+    """Runs the preparation. `filters` are the benchmarks to keep out and the scores to filter by."""
 
 def spool(stream: ArrowStream, path: Path) -> int:
     """Writes an Arrow stream to a file that the readers take as input; returns its rows."""

@@ -187,11 +187,13 @@ def _run(
     found = _complete_set(url or out, fingerprint, overwrite)
     if found:
         return dataclasses.replace(found, sources=names, skipped_files=skipped)
-    made = _complete_set(out, fingerprint, overwrite=True) if url else None
-    if url and made:
+    unsent = _complete_set(out, fingerprint, overwrite=True) if url else None
+    if url and unsent:
         # An earlier run was killed while it sent this very set.
         _native.publish(out, url, report)
-        return dataclasses.replace(made, path=url, up_to_date=False, resumed=True, sources=names, skipped_files=skipped)
+        return dataclasses.replace(
+            unsent, path=url, up_to_date=False, resumed=True, sources=names, skipped_files=skipped
+        )
     work = Path(tmp) / f"bgeprep-{fingerprint[:16]}" if tmp else out / ".work"
     # Named once: a log of ten thousand files would be longer than the manifest.
     folders = sorted({_folder(file) for source in sources for file in source.files})
@@ -202,22 +204,20 @@ def _run(
     out.mkdir(parents=True, exist_ok=True)
     if not work.exists():
         _check_space({out, work.parent}, sources)
-    digest, read, kept, empty, resumed, discarded, warnings = _native.shard(
-        settings, sources, benchmarks, scores, resolved, options, report
-    )
+    made = _native.shard(settings, sources, (benchmarks, scores), resolved, options, report)
     if url:
         _native.publish(out, url, report)
     return ShardResult(
         path=url or out,
-        hash=digest,
-        rows_read=read,
-        rows_kept=kept,
-        resumed=resumed,
-        discarded=discarded,
-        empty_files=tuple(empty),
+        hash=made["hash"],
+        rows_read=made["rows_read"],
+        rows_kept=made["rows_kept"],
+        resumed=made["resumed"],
+        discarded=made["discarded"],
+        empty_files=tuple(made["empty_files"]),
         skipped_files=skipped,
         sources=names,
-        warnings=tuple(warnings),
+        warnings=tuple(made["warnings"]),
     )
 
 

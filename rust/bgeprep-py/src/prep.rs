@@ -15,29 +15,46 @@ use crate::config::{Benchmark, PrepConfig, PyRunOptions, Scores, Source, plan};
 use crate::enter::enter;
 use crate::error::to_py;
 
-/// Runs the preparation; returns (hash, rows read, rows kept, empty files, resumed, discarded, warnings).
+/// What a run did; a dict in Python.
+#[derive(IntoPyObject)]
+pub(crate) struct Outcome {
+    hash: String,
+    rows_read: u64,
+    rows_kept: u64,
+    empty_files: Vec<String>,
+    warnings: Vec<String>,
+    resumed: bool,
+    discarded: bool,
+}
+
+/// Runs the preparation. `filters` are the benchmarks to keep out and the scores to filter by.
 #[pyfunction]
-#[pyo3(signature = (config, sources, benchmarks, scores, resolved, options, report))]
+#[pyo3(signature = (config, sources, filters, resolved, options, report))]
 pub(crate) fn shard(
     py: Python<'_>,
     config: PrepConfig,
     sources: Vec<Source>,
-    benchmarks: Vec<Benchmark>,
-    scores: Option<Scores>,
+    filters: (Vec<Benchmark>, Option<Scores>),
     resolved: &str,
     options: PyRunOptions,
     report: Option<Bound<'_, PyAny>>,
-) -> PyResult<(String, u64, u64, Vec<String>, bool, bool, Vec<String>)> {
+) -> PyResult<Outcome> {
     let progress = Arc::new(Progress::default());
     let options: RunOptions = options.try_into().map_err(to_py)?;
     let stores = Stores::new(Arc::clone(&progress), &options.work);
     let outcome = enter(py, &progress, report.as_ref(), || {
-        let plan = plan(config, sources, (benchmarks, scores), resolved, &stores)?;
+        let plan = plan(config, sources, filters, resolved, &stores)?;
         pipeline::run(&plan, &options, &progress)
     })?;
-    let (manifest, empty) = (outcome.manifest, outcome.empty_files);
-    let (resumed, discarded, warnings) = (outcome.resumed, outcome.discarded, outcome.warnings);
-    Ok((manifest.hash, manifest.rows_read, manifest.rows_kept, empty, resumed, discarded, warnings))
+    Ok(Outcome {
+        hash: outcome.manifest.hash,
+        rows_read: outcome.manifest.rows_read,
+        rows_kept: outcome.manifest.rows_kept,
+        empty_files: outcome.empty_files,
+        warnings: outcome.warnings,
+        resumed: outcome.resumed,
+        discarded: outcome.discarded,
+    })
 }
 
 /// Writes an Arrow stream to a file that the readers take as input; returns its rows.
