@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use bgeprep_core::clean::CleanRules;
 use bgeprep_core::clean::text::{TextForm, key};
 use bgeprep_core::config::{DedupMode, DedupRules, InputFile, PrepPlan, RunOptions, SourceSpec};
+use bgeprep_core::exclude::ExcludeRules;
 use bgeprep_core::pair::Task;
 use bgeprep_core::pipeline;
 use bgeprep_core::progress::Progress;
@@ -88,18 +89,8 @@ fn source(name: &str, input: InputFile, against: bool) -> SourceSpec {
             max_line_bytes: 1 << 20,
             chunk_bytes: CHUNK_BYTES,
         },
-        inputs: vec![input],
-        against,
-    }
-}
-
-/// Runs over these sources and opens what comes out.
-fn run(out: &Path, mode: DedupMode, sources: Vec<SourceSpec>) -> std::sync::Arc<ShardSet> {
-    let form = TextForm { nfc: true, strip_control: true, collapse_whitespace: true, keep_newlines: false };
-    let plan = PrepPlan {
-        sources,
         clean: CleanRules {
-            form,
+            form: TextForm { nfc: true, strip_control: true, collapse_whitespace: true, keep_newlines: false },
             min_query_chars: 1,
             max_query_chars: 0,
             min_passage_chars: 1,
@@ -108,8 +99,21 @@ fn run(out: &Path, mode: DedupMode, sources: Vec<SourceSpec>) -> std::sync::Arc<
             max_repeated_share: 2.0,
             max_symbol_share: 2.0,
             noise_min_chars: 10,
+            language: None,
+            max_repeated_phrase_share: 2.0,
+            boilerplate: None,
         },
+        inputs: vec![input],
+        against,
+    }
+}
+
+/// Runs over these sources and opens what comes out.
+fn run(out: &Path, mode: DedupMode, sources: Vec<SourceSpec>) -> std::sync::Arc<ShardSet> {
+    let plan = PrepPlan {
+        sources,
         dedup: DedupRules { mode, near_threshold: 0.8, permutations: 128, max_cluster: 32 },
+        exclude: ExcludeRules { benchmarks: Vec::new(), corpus: false, containment: true },
         scores: None,
         max_bad: 0.0,
         seed: 42,
