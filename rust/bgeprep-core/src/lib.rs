@@ -26,6 +26,8 @@ pub mod exclude;
 pub mod dedup;
 pub mod near;
 
+mod key_map;
+
 pub mod shuffle;
 
 pub mod scores;

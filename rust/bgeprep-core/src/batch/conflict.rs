@@ -13,11 +13,9 @@
 //! their query and their chosen positive; hard negatives are chosen when the rows are settled,
 //! around everything that is in the batch by then, so that a negative never makes a row wait.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
 use super::permute::Stream;
 use super::rows::RowKeys;
+use crate::key_map::KeyMap;
 use crate::pair::Task;
 
 /// Some row's query.
@@ -45,30 +43,6 @@ impl Rules {
         Self { documents: task != Task::Classification, symmetric: task == Task::Symmetric }
     }
 }
-
-/// Keys are hashes already; one multiplication spreads planted ones too.
-#[derive(Default)]
-pub(crate) struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, key: u64) {
-        let spread = (self.0 ^ key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = spread ^ (spread >> 32);
-    }
-}
-
-/// A map by key that costs one multiplication to hash.
-pub(crate) type KeyMap<V> = HashMap<u64, V, BuildHasherDefault<KeyHasher>>;
 
 /// How many of the negatives asked for met a rule.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -6,8 +6,8 @@
 
 use std::collections::VecDeque;
 
-use super::conflict::KeyMap;
 use crate::Result;
+use crate::key_map::KeyMap;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Waiting {

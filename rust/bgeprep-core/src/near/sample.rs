@@ -8,13 +8,14 @@
 //! found exactly, by prefix filtering (Chaudhuri, Ganti, Kaushik, ICDE 2006, "A Primitive Operator
 //! for Similarity Joins in Data Cleaning").
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Read};
 use std::path::Path;
 
 use super::shingle::{Rule, Shingler, jaccard};
 use super::table::NearTable;
 use crate::clean::text::normalise;
+use crate::key_map::KeyMap;
 use crate::shard::reports::Rate;
 use crate::{Error, Result};
 
@@ -94,11 +95,11 @@ fn load(path: &Path) -> Result<Vec<(u64, String)>> {
 
 /// All pairs of places whose sets reach the threshold, by prefix filtering.
 fn near_pairs(sets: &[Vec<u64>], threshold: f64) -> Vec<(usize, usize)> {
-    let mut frequency: HashMap<u64, u32> = HashMap::new();
+    let mut frequency: KeyMap<u32> = KeyMap::default();
     for shingle in sets.iter().flatten() {
         *frequency.entry(*shingle).or_default() += 1;
     }
-    let mut postings: HashMap<u64, Vec<usize>> = HashMap::new();
+    let mut postings: KeyMap<Vec<usize>> = KeyMap::default();
     let mut found = Vec::new();
     for (at, set) in sets.iter().enumerate() {
         let mut rare_first: Vec<(u32, u64)> = set.iter().map(|shingle| (frequency[shingle], *shingle)).collect();
@@ -106,8 +107,7 @@ fn near_pairs(sets: &[Vec<u64>], threshold: f64) -> Vec<(usize, usize)> {
         // Two sets that share t of n shingles share one of the first n − ⌈t n⌉ + 1 in any order.
         let prefix = set.len() - (threshold * set.len() as f64).ceil() as usize + 1;
         let mut partners = BTreeSet::new();
-        for &(count, shingle) in rare_first.iter().take(prefix).filter(|(count, _)| *count > 1) {
-            debug_assert!(count > 1);
+        for &(_, shingle) in rare_first.iter().take(prefix).filter(|(count, _)| *count > 1) {
             let earlier = postings.entry(shingle).or_default();
             partners.extend(earlier.iter().copied());
             earlier.push(at);

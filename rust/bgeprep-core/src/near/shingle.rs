@@ -61,6 +61,19 @@ impl Rule {
     }
 }
 
+/// A hash of a token. Most are short, and one multiplication mixes eight bytes.
+fn hash(token: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    match word.get_mut(..token.len()) {
+        Some(start) => {
+            start.copy_from_slice(token);
+            let word = (u64::from_le_bytes(word) ^ token.len() as u64).wrapping_mul(PLACES[2]);
+            word ^ (word >> 32)
+        }
+        None => xxh3_64(token),
+    }
+}
+
 fn combine(tokens: &[u64]) -> u64 {
     let sum =
         tokens.iter().zip(PLACES).fold(0, |sum: u64, (&token, place)| sum.wrapping_add(token.wrapping_mul(place)));
@@ -82,7 +95,7 @@ impl Shingler {
     pub fn shingles(&mut self, normal: &str, rule: Rule) -> &[u64] {
         self.tokens.clear();
         self.shingles.clear();
-        tokens(normal, |token| self.tokens.push(xxh3_64(token.as_bytes())));
+        tokens(normal, |token| self.tokens.push(hash(token.as_bytes())));
         rule.shingles(&self.tokens, &mut self.shingles);
         &self.shingles
     }

@@ -7,8 +7,9 @@
 //! 5. Members and near pairs, spilled by key, become the sorted tables that later stages look into.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -59,31 +60,12 @@ pub fn run(stage: &Stage<'_>, folder: &Path, read: &ReadReport) -> Result<NearRe
     take_texts(stage, folder, &nodes)?;
     let counts = verify(stage, folder, &nodes)?;
     drop(nodes);
-    let mut spaces = Vec::new();
-    for (rule, counts) in Rule::ALL.into_iter().zip(counts) {
-        let (clustered_texts, near_pairs) = write_table(stage, folder, rule)?;
-        let table = NearTable::open(folder, rule.space())?;
-        let sample = path(stage.read, SAMPLE, rule as usize);
-        let (recall, precision) = measure(&sample, rule, stage.plan.dedup.near_threshold, &table)?;
-        let mut sizes = BTreeMap::new();
-        for (size, clusters) in &counts.sizes {
-            *sizes.entry(1 << size.ilog2()).or_insert(0) += clusters;
-        }
-        let cap = stage.plan.dedup.max_cluster as u64;
-        spaces.push(NearSpace {
-            name: rule.space().to_owned(),
-            texts: read.sketched[rule as usize],
-            candidates: counts.compared,
-            near_pairs,
-            clusters: counts.sizes.values().sum(),
-            clustered_texts,
-            largest: counts.sizes.keys().next_back().copied().unwrap_or(0),
-            over_cap: counts.sizes.range(cap + 1..).map(|(_, clusters)| clusters).sum(),
-            sizes: sizes.into_iter().collect(),
-            recall,
-            precision,
-        });
-    }
+    let spaces = Mutex::new(BTreeMap::new());
+    for_each(stage.threads, Rule::ALL.len(), |space| {
+        let report = describe(stage, folder, Rule::ALL[space], &counts[space], read)?;
+        spaces.lock().unwrap_or_else(PoisonError::into_inner).insert(space, report);
+        Ok(())
+    })?;
     let banding = banding(&stage.plan.dedup);
     Ok(NearReport {
         threshold: stage.plan.dedup.near_threshold,
@@ -92,7 +74,33 @@ pub fn run(stage: &Stage<'_>, folder: &Path, read: &ReadReport) -> Result<NearRe
         rows_per_band: banding.rows as u64,
         max_cluster: stage.plan.dedup.max_cluster as u64,
         rules: NearRules { query: Rule::Query.describe().to_owned(), passage: Rule::Passage.describe().to_owned() },
-        spaces,
+        spaces: spaces.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect(),
+    })
+}
+
+/// Writes the table of a space, and says what is in it and how much of it was found.
+fn describe(stage: &Stage<'_>, folder: &Path, rule: Rule, counts: &Counts, read: &ReadReport) -> Result<NearSpace> {
+    let (clustered_texts, near_pairs) = write_table(stage, folder, rule)?;
+    let table = NearTable::open(folder, rule.space())?;
+    let sample = path(stage.read, SAMPLE, rule as usize);
+    let (recall, precision) = measure(&sample, rule, stage.plan.dedup.near_threshold, &table)?;
+    let mut sizes = BTreeMap::new();
+    for (size, clusters) in &counts.sizes {
+        *sizes.entry(1 << size.ilog2()).or_insert(0) += clusters;
+    }
+    let cap = stage.plan.dedup.max_cluster as u64;
+    Ok(NearSpace {
+        name: rule.space().to_owned(),
+        texts: read.sketched[rule as usize],
+        candidates: counts.compared,
+        near_pairs,
+        clusters: counts.sizes.values().sum(),
+        clustered_texts,
+        largest: counts.sizes.keys().next_back().copied().unwrap_or(0),
+        over_cap: counts.sizes.range(cap + 1..).map(|(_, clusters)| clusters).sum(),
+        sizes: sizes.into_iter().collect(),
+        recall,
+        precision,
     })
 }
 
@@ -370,18 +378,17 @@ fn write_table(stage: &Stage<'_>, folder: &Path, rule: Rule) -> Result<(u64, u64
     Ok((members, pairs))
 }
 
-/// What is left on disk when the tables are there.
+/// Removes what nobody needs once the tables are there.
 pub fn clean_up(stage: &Stage<'_>, folder: &Path) -> Result<()> {
-    let leftovers = |space: usize| [MEMBERS[space], NEARS[space], TEXTS[space], COMPONENT_PAIRS[space]];
     for space in 0..2 {
         for partition in 0..stage.layout.partitions {
-            for name in leftovers(space) {
+            for name in [MEMBERS[space], NEARS[space], TEXTS[space], COMPONENT_PAIRS[space]] {
                 remove_if_there(&path(folder, name, partition))?;
             }
         }
-        let files: [PathBuf; 3] =
-            [path(folder, "nodes", space), path(folder, "homes", space), path(stage.read, SAMPLE, space)];
-        files.iter().try_for_each(|file| remove_if_there(file))?;
+        for file in [path(folder, "nodes", space), path(folder, "homes", space), path(stage.read, SAMPLE, space)] {
+            remove_if_there(&file)?;
+        }
     }
     Ok(())
 }
