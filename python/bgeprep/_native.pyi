@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypedDict, final
+from typing import Any, final
 
 from bgeprep.batch import _Options
 from bgeprep.config import PrepConfig
 from bgeprep.exclude import Benchmark
 from bgeprep.inputs import ArrowStream, Source
 from bgeprep.scores import Scores
-from bgeprep.shard import RunOptions
+from bgeprep.shard import Made, RunOptions
 
 __all__ = [
     "BatchReader",
@@ -33,15 +33,6 @@ __all__ = [
 __version__: str
 build_profile: str
 
-class _Outcome(TypedDict):
-    hash: str
-    rows_read: int
-    rows_kept: int
-    empty_files: list[str]
-    warnings: list[str]
-    resumed: bool
-    discarded: bool
-
 def shard(
     config: PrepConfig,
     sources: Sequence[Source],
@@ -49,7 +40,7 @@ def shard(
     resolved: str,
     options: RunOptions,
     report: Callable[[str, int, int, int, int, int, int, int], None] | None,
-) -> _Outcome:
+) -> Made:
     """Runs the preparation. `filters` are the benchmarks to keep out and the scores to filter by."""
 
 def spool(stream: ArrowStream, path: Path) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 from bgeprep import _native, reshard
 from bgeprep.config import CleanConfig, PrepConfig, SourceConfig, from_dict, load_config
@@ -43,6 +43,18 @@ class RunOptions:
     work: Path
     fingerprint: str
     log: str
+
+
+class Made(TypedDict):
+    """What the compiled half says of a run."""
+
+    hash: str
+    rows_read: int
+    rows_kept: int
+    empty_files: list[str]
+    warnings: list[str]
+    resumed: bool
+    discarded: bool
 
 
 @dataclass(frozen=True, kw_only=True)
