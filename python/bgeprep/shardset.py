@@ -138,7 +138,8 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
         `merged` (those of them whose positives went into another row), `removed` (single positives and negatives
         by reason), `sources` (a dict each: `name`, `rows`, `bytes` of text, `task`, `language`, `weight`,
         `instruction`, `first` row, the same counts, and `lengths` in characters with count, mean, p5, p50, p95,
-        p99 and max of query, pos and neg), `seed` and `hash`.
+        p99 and max of query, pos and neg), `near` (clusters, near pairs and measured recall of queries and of
+        passages), `benchmarks` (those kept out, with their hits), `seed` and `hash`.
 
     Raises:
         ShardError: there is no complete set, or a part is missing or has another length than was written.
@@ -154,7 +155,13 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     else:
         rows = ShardSet.open(path)
         manifest, sources = rows.manifest, rows.sources
-    return {**_pick(manifest, _TOTALS), "format_version": manifest["format_version"], "sources": sources}
+    return {
+        **_pick(manifest, _TOTALS),
+        "near": manifest.get("near", {}).get("spaces", []),
+        "benchmarks": manifest.get("benchmarks", []),
+        "format_version": manifest["format_version"],
+        "sources": sources,
+    }
 
 
 def verify(

@@ -16,6 +16,7 @@ import pytest
 
 import bgeprep
 from bgeprep._native import text_key
+from bgeprep.cli import main
 from tests.reference.near import jaccard, near_pairs, passage_shingles, query_shingles
 
 Row = dict[str, Any]
@@ -270,6 +271,16 @@ def test_the_manifest_says_how_it_went(repository: Path, tmp_path: Path) -> None
         assert space["recall"]["sample"] <= len(normal)
         assert space["recall"]["low"] <= space["recall"]["rate"] <= space["recall"]["high"]
         assert space["recall"]["found"] >= 0.9 * len(pairs)
+
+
+def test_inspect_says_what_was_found(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bgeprep.shard(write(planted(repository, 10), tmp_path / "rows.jsonl"), tmp_path / "shards")
+    (query, passage) = bgeprep.inspect(tmp_path / "shards")["near"]
+    assert (query["name"], passage["name"]) == ("query", "passage")
+    assert main(["inspect", str(tmp_path / "shards")]) == 0
+    said = capsys.readouterr().out
+    assert f"near duplicates, passage: {passage['clusters']:,} clusters" in said
+    assert "recall" in said
 
 
 def bgeprep_normal(text: str) -> str:

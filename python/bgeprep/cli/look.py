@@ -55,7 +55,21 @@ def summary_text(found: dict[str, Any]) -> str:
             f"removed from rows that stayed: positives: {counts_text(removed['positives']) or 'none'}; "
             f"negatives: {counts_text(removed['negatives']) or 'none'}"
         )
+    lines += [f"near duplicates, {space['name']}: {_near_text(space)}" for space in found["near"]]
+    for one in found["benchmarks"]:
+        hits = {kind: count for kind, count in one["hits"].items() if count}
+        lines.append(f"kept out, {one['name']}: {counts_text(hits) or 'no hit'}")
     return "\n".join(lines)
+
+
+def _near_text(space: dict[str, Any]) -> str:
+    """Clusters of a space, and how much of what is near was found, in words."""
+    text = f"{space['clusters']:,} clusters of {space['clustered_texts']:,} texts"
+    if recall := space["recall"]:
+        text += (
+            f"; recall {recall['rate']:.1%} ({recall['low']:.1%} to {recall['high']:.1%}) on {recall['pairs']:,} pairs"
+        )
+    return text
 
 
 def counts_text(counts: dict[str, int]) -> str:
