@@ -146,7 +146,7 @@ pub fn excerpt(text: &str) -> &str {
 fn parquet_error(path: &Path, error: ParquetError) -> Error {
     match error {
         ParquetError::External(source) => match source.downcast::<std::io::Error>() {
-            Ok(source) => Error::Io { path: path.to_owned(), action: "write", source: *source },
+            Ok(source) => Error::io(path, "write")(*source),
             Err(other) => Error::Internal(format!("{}: {other}", path.display())),
         },
         other => Error::Internal(format!("{}: {other}", path.display())),

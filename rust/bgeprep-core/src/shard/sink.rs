@@ -108,7 +108,7 @@ impl AtomicFile {
     pub(super) fn arrow_error(path: &Path) -> impl FnOnce(ArrowError) -> Error {
         let path = path.to_owned();
         move |error| match error {
-            ArrowError::IoError(_, source) => Error::Io { path, action: "write", source },
+            ArrowError::IoError(_, source) => Error::io(path, "write")(source),
             other => Error::Internal(format!("{}: {other}", path.display())),
         }
     }
