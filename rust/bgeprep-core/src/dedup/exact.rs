@@ -15,6 +15,7 @@ use super::decision::{Action, Decision, Target};
 use super::key::{KeyRecord, Kind};
 use super::near::{find_near_repeats, near_positive};
 use crate::config::DedupMode;
+use crate::near::shingle::Rule;
 use crate::near::table::NearTables;
 use crate::report::{Reason, Similarity};
 use crate::shuffle::RowId;
@@ -46,7 +47,7 @@ pub fn decide(
         return;
     };
     let mut families: Vec<(u64, &[KeyRecord])> =
-        queries.map(|group| (near.query.cluster(group[0].query_key), group)).collect();
+        queries.map(|group| (near.of(Rule::Query).cluster(group[0].query_key), group)).collect();
     families.sort_unstable_by_key(|(family, group)| (*family, group[0].query));
     for family in families.chunk_by(|a, b| a.0 == b.0).filter(|family| family.len() > 1 || !alone(family[0].1)) {
         let groups = family.iter().map(|(_, group)| Group::new(group, mode)).collect();
@@ -88,7 +89,7 @@ impl Family<'_> {
     /// batching key of the query know each other's positives.
     fn tell_known_positives(&self, send: &mut dyn FnMut(&Row, Action)) {
         let batching = |record: &KeyRecord| {
-            self.near.map_or(record.text_key, |near| near.text(record.symmetric).cluster(record.text_key))
+            self.near.map_or(record.text_key, |near| near.of(record.rule()).cluster(record.text_key))
         };
         let mut all = BTreeSet::new();
         for record in self.groups.iter().flat_map(|group| group.records) {

@@ -1,5 +1,6 @@
 //! What dedup knows of one positive or negative: 84 bytes, wherever its text lies.
 
+use crate::near::shingle::Rule;
 use crate::shuffle::RowId;
 
 /// Role of the text a record speaks of.
@@ -50,6 +51,11 @@ pub struct KeyRecord {
 impl KeyRecord {
     /// Bytes of an encoded record.
     pub const SIZE: usize = 16 + 16 + 8 + 8 + 4 + 8 + 4 * 5 + 4;
+
+    /// The rule by which its text is compared with others.
+    pub fn rule(&self) -> Rule {
+        if self.symmetric { Rule::Query } else { Rule::Passage }
+    }
 
     /// Appends the record to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {

@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+use super::prefix::{Counters, Postings, first};
 use super::shingle::{Rule, Shingler, jaccard};
 use super::table::NearTable;
 use crate::clean::text::normalise;
-use crate::key_map::KeyMap;
 use crate::shard::reports::Rate;
 use crate::{Error, Result};
 
@@ -93,26 +93,28 @@ fn load(path: &Path) -> Result<Vec<(u64, String)>> {
     Ok(texts)
 }
 
-/// All pairs of places whose sets reach the threshold, by prefix filtering.
+/// All pairs of places whose sets reach the threshold, by prefixes.
 fn near_pairs(sets: &[Vec<u64>], threshold: f64) -> Vec<(usize, usize)> {
-    let mut frequency: KeyMap<u32> = KeyMap::default();
-    for shingle in sets.iter().flatten() {
-        *frequency.entry(*shingle).or_default() += 1;
-    }
-    let mut postings: KeyMap<Vec<usize>> = KeyMap::default();
+    let mut counters = Counters::new(sets.iter().map(Vec::len).sum());
+    sets.iter().flatten().for_each(|shingle| counters.add(*shingle));
+    let prefix_of = |set: &[u64]| -> Vec<u64> {
+        let mut order: Vec<(u16, u64)> = set.iter().map(|shingle| counters.place(*shingle)).collect();
+        first(&mut order, threshold).iter().map(|&(_, shingle)| shingle).collect()
+    };
+    let prefixes: Vec<Vec<u64>> = sets.iter().map(|set| prefix_of(set)).collect();
+    let numbered = prefixes.iter().enumerate();
+    let postings =
+        Postings::new(numbered.flat_map(|(at, set)| set.iter().map(move |hash| (*hash, at as u32))).collect());
     let mut found = Vec::new();
     for (at, set) in sets.iter().enumerate() {
-        let mut rare_first: Vec<(u32, u64)> = set.iter().map(|shingle| (frequency[shingle], *shingle)).collect();
-        rare_first.sort_unstable();
-        // Two sets that share t of n shingles share one of the first n − ⌈t n⌉ + 1 in any order.
-        let prefix = set.len() - (threshold * set.len() as f64).ceil() as usize + 1;
-        let mut partners = BTreeSet::new();
-        for &(_, shingle) in rare_first.iter().take(prefix).filter(|(count, _)| *count > 1) {
-            let earlier = postings.entry(shingle).or_default();
-            partners.extend(earlier.iter().copied());
-            earlier.push(at);
-        }
-        found.extend(partners.into_iter().filter(|&other| jaccard(&sets[other], set) >= threshold).map(|o| (o, at)));
+        let partners: BTreeSet<u32> = prefixes[at]
+            .iter()
+            .flat_map(|shingle| postings.get(*shingle))
+            .copied()
+            .filter(|other| (*other as usize) < at)
+            .collect();
+        let near = |other: &usize| jaccard(&sets[*other], set) >= threshold;
+        found.extend(partners.into_iter().map(|other| other as usize).filter(near).map(|other| (other, at)));
     }
     found
 }
