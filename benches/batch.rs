@@ -36,6 +36,10 @@ fn bench(criterion: &mut Criterion) {
             negative_choice: NegativeChoice::Sample,
             drop_last: false,
             min_fill: 0.01,
+            top_up: true,
+            groups: Vec::new(),
+            mixed: false,
+            clusters: None,
         };
         group.bench_function(BenchmarkId::new("plan", batch_size), |bencher| {
             bencher.iter(|| {

@@ -46,6 +46,9 @@ def shard(
 def spool(stream: ArrowStream, path: Path) -> int:
     """Writes an Arrow stream to a file that the readers take as input; returns its rows."""
 
+def sweep(path: Path) -> None:
+    """Removes a work folder that a killed run left, unless a run is writing there."""
+
 def text_hash(text: str) -> bytes:
     """What a cleaned text is called in score files: xxh3-128 of its UTF-8, big-endian."""
 

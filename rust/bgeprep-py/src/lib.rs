@@ -17,7 +17,7 @@ mod _native {
     #[pymodule_export]
     use super::loader::{BatchReader, PlanReader};
     #[pymodule_export]
-    use super::prep::{shard, spool, text_hash, text_key};
+    use super::prep::{shard, spool, sweep, text_hash, text_key};
     #[pymodule_export]
     use super::shards::{ShardReader, verify};
     #[pymodule_export]

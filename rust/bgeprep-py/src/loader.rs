@@ -121,7 +121,7 @@ impl BatchReader {
                 prefetch: options.prefetch,
                 threads: options.threads,
             };
-            Loader::new(set, encoder, plan, &collate, own)
+            Loader::new(set, encoder, &plan, &collate, own)
         };
         let loader = py.detach(open).map_err(to_py)?;
         Ok(Self { loader: Mutex::new(loader) })
@@ -165,7 +165,7 @@ impl BatchReader {
 
     /// Steps of the whole run; plans it where that is the only way to know.
     fn count_steps(&self, py: Python<'_>) -> PyResult<u64> {
-        let mut planner = self.with(py, |loader| loader.planner())?;
+        let mut planner = self.with(py, |loader| Ok(loader.planner()))?;
         let mut raised = None;
         #[expect(clippy::redundant_closure_for_method_calls, reason = "the method alone is not general enough")]
         let look = || Python::attach(|py| py.check_signals());
@@ -190,7 +190,7 @@ impl BatchReader {
 
     /// The global batches of the whole run.
     fn plan(&self, py: Python<'_>) -> PyResult<PlanReader> {
-        let planner = self.with(py, |loader| loader.planner())?;
+        let planner = self.with(py, |loader| Ok(loader.planner()))?;
         Ok(PlanReader { planner: Mutex::new(planner) })
     }
 

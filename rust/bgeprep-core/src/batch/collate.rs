@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::pass::Chosen;
+use super::filling::Chosen;
 use super::rows::PlanRows;
 use super::set_rows::SetRows;
 use crate::shard::Row;
