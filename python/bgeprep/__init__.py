@@ -11,6 +11,7 @@ This package never imports torch; `bgetrain` does, and builds on this one.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from bgeprep._native import __version__, build_profile
@@ -32,10 +33,13 @@ from bgeprep.shardset import ShardSet, inspect, verify
 
 if TYPE_CHECKING:
     from bgeprep.batch import Batch, BatchLoader
+    from bgeprep.clusters import read_clusters, write_clusters
+    from bgeprep.plan import BatchPlan, audit
 
 __all__ = [
     "Batch",
     "BatchLoader",
+    "BatchPlan",
     "BgeprepError",
     "CleanConfig",
     "ConfigError",
@@ -53,23 +57,32 @@ __all__ = [
     "StoreError",
     "TokenizerError",
     "__version__",
+    "audit",
     "inspect",
     "load_config",
     "open",
+    "read_clusters",
     "shard",
     "text_hash",
     "verify",
+    "write_clusters",
 ]
 
 open = ShardSet.open
 
 
-def __getattr__(name: str) -> object:
-    """Imports the loader, and numpy with it, when it is first asked for: `bgeprep shard` needs neither."""
-    if name in {"Batch", "BatchLoader"}:
-        from bgeprep import batch
+_LATE = {
+    "batch": {"Batch", "BatchLoader"},
+    "plan": {"BatchPlan", "audit"},
+    "clusters": {"read_clusters", "write_clusters"},
+}
 
-        return getattr(batch, name)
+
+def __getattr__(name: str) -> object:
+    """Imports what needs numpy when it is first asked for: `bgeprep shard` does not."""
+    for module, names in _LATE.items():
+        if name in names:
+            return getattr(import_module(f"bgeprep.{module}"), name)
     raise AttributeError(f"module 'bgeprep' has no attribute {name!r}")
 
 

@@ -9,6 +9,7 @@ from bgeprep.batch import _Options
 from bgeprep.config import PrepConfig
 from bgeprep.exclude import Benchmark
 from bgeprep.inputs import ArrowStream, Source
+from bgeprep.plan import PlanOptions
 from bgeprep.scores import Scores
 from bgeprep.shard import Made, RunOptions
 
@@ -111,4 +112,15 @@ class BatchReader:
 class PlanReader:
     """Global batches, one by one."""
 
+    def __new__(cls, shards: Path, settings: PlanOptions) -> PlanReader: ...
     def next(self) -> dict[str, Any] | None: ...
+    def state_json(self) -> str: ...
+    def restore(self, state: str) -> None: ...
+    def report_json(self) -> str: ...
+
+def audit(
+    shards: Path,
+    settings: PlanOptions,
+    report: Callable[[str, int, int, int, int, int, int, int], None] | None,
+) -> str:
+    """Plans a whole run and checks every batch; JSON of what was found, and of what became of the rows."""

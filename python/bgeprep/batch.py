@@ -20,23 +20,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from bgeprep._native import BatchReader
-from bgeprep.errors import ConfigError
+from bgeprep.plan import HasPath, PlanOptions, check_ranges, plan_options
 
 __all__ = ["Batch", "BatchLoader"]
-
-
-class _HasPath(Protocol):
-    @property
-    def path(self) -> Path: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -104,20 +99,10 @@ class Batch:
 class _Options:
     """What `_native.BatchReader` reads, attribute by attribute."""
 
+    plan: PlanOptions
     tokenizer: Path
-    batch_size: int
     rank: int
     world_size: int
-    seed: int
-    num_epochs: int | None
-    max_steps: int | None
-    mix: str
-    weights: dict[str, float] | None
-    alpha: float
-    negatives: int
-    negative_choice: str
-    drop_last: bool
-    min_fill: float
     query_max_len: int
     passage_max_len: int
     instruction: str
@@ -125,9 +110,6 @@ class _Options:
     source_instructions: dict[str, str]
     prefetch: int
     threads: int
-
-
-_LIMITS = {"seed": 2**64, "num_epochs": 2**63, "max_steps": 2**63}
 
 
 class BatchLoader:
@@ -140,11 +122,12 @@ class BatchLoader:
     pass has an order of its own.
 
     **Rows that do not fit** a batch, because they share a key with one of its rows, wait and go first into the next
-    batch that takes them. At the end of a pass batches get shorter; when fewer than `min_fill * batch_size` (and at
-    least 2) of the waiting rows fit together, they are given up for this pass, counted, and listed by `report()`.
-    What simply remains at the end of a pass is a short last batch, unless `drop_last`. A hard negative that would be
-    a false negative for any row of the batch gives way to another of its list, or is left out; it never makes a row
-    wait.
+    batch that takes them. Rows that share a key with others stand evenly over a pass, so that few ever wait. A batch
+    that its source cannot fill (many questions on few passages, or the end of its pass) is topped up with rows of its
+    group; what is still short is a short batch, unless `drop_last`. When fewer than `min_fill * batch_size` rows (and
+    fewer than 2) fit together, they are given up for this pass, counted, and listed by `report()`. A hard negative that
+    would be a false negative for any row of the batch gives way to another of its list, or is left out; it never makes
+    a row wait.
 
     **Documents.** Each visit of a row shows one of its positives, the next one in the next pass, and up to
     `train_group_size - 1` of its negatives: fewer where the list has fewer, never one text twice.
@@ -162,7 +145,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        shards: str | os.PathLike[str] | _HasPath,
+        shards: str | os.PathLike[str] | HasPath,
         tokenizer: str | os.PathLike[str],
         *,
         batch_size: int,
@@ -177,6 +160,11 @@ class BatchLoader:
         negative_choice: Literal["sample", "top"] = "sample",
         drop_last: bool = False,
         min_fill: float = 0.01,
+        top_up: bool = True,
+        groups: Mapping[str, str] | None = None,
+        batch_by: Literal["source", "mixed", "cluster"] = "source",
+        clusters: str | os.PathLike[str] | None = None,
+        cluster_share: float = 0.5,
         query_max_len: int = 64,
         passage_max_len: int = 256,
         query_instruction: str | Mapping[str, str] | bool | None = True,
@@ -205,6 +193,14 @@ class BatchLoader:
                 the list.
             drop_last: leave out batches shorter than `batch_size`.
             min_fill: smallest share of `batch_size` worth a batch when colliding rows are all that is left of a pass.
+            top_up: fill a batch that its source cannot fill with rows of its group.
+            groups: names of groups by source. Sources not named are of one group with those of their task and language.
+            batch_by: "source": the rows of a batch come from one source (but for what tops it up). "mixed": from all
+                sources at once, in proportion; sources trained without in-batch negatives keep to themselves.
+                "cluster": from one source, and `cluster_share` of the rows in batches of one topic cluster, or as few
+                as fill it.
+            clusters: Parquet file of the topic cluster of each row, as `write_clusters` makes it; for "cluster".
+            cluster_share: share of the rows of a pass that come in batches drawn within clusters.
             query_max_len: tokens of a query, its instruction and the special tokens, at most. Longer ones are cut at
                 the end, so that the instruction stays.
             passage_max_len: tokens of a document with the special tokens, at most.
@@ -222,40 +218,48 @@ class BatchLoader:
             ShardError: the folder holds no complete shard set.
             TokenizerError: the tokenizer file is missing or not a fast tokenizer.
         """
-        if train_group_size < 1:
-            raise ConfigError(f"batch.train_group_size: expected at least 1 (the positive), found {train_group_size}")
-        path = shards if isinstance(shards, str | os.PathLike) else shards.path
-        mix, mapping = _mix(weights, alpha)
-        instruction, text, by_source = _instruction(query_instruction)
-        options = _Options(
-            tokenizer=Path(tokenizer),
+        path, plan = plan_options(
+            shards,
             batch_size=batch_size,
-            rank=rank,
-            world_size=world_size,
             seed=seed,
             num_epochs=num_epochs,
             max_steps=max_steps,
-            mix=mix,
-            weights=mapping,
-            alpha=float(alpha or 0.0),
-            negatives=train_group_size - 1,
+            weights=weights,
+            alpha=alpha,
+            train_group_size=train_group_size,
             negative_choice=negative_choice,
             drop_last=drop_last,
             min_fill=min_fill,
+            top_up=top_up,
+            groups=groups,
+            batch_by=batch_by,
+            clusters=clusters,
+            cluster_share=cluster_share,
+        )
+        instruction, text, by_source = _instruction(query_instruction)
+        threads = _threads() if threads is None else threads
+        check_ranges(
+            rank=rank,
+            world_size=world_size,
+            query_max_len=query_max_len,
+            passage_max_len=passage_max_len,
+            prefetch=prefetch,
+            threads=threads,
+        )
+        options = _Options(
+            plan=plan,
+            tokenizer=Path(tokenizer),
+            rank=rank,
+            world_size=world_size,
             query_max_len=query_max_len,
             passage_max_len=passage_max_len,
             instruction=instruction,
             retrieval_instruction=text,
             source_instructions=by_source,
             prefetch=prefetch,
-            threads=_threads() if threads is None else threads,
+            threads=threads,
         )
-        for field in fields(options):
-            value = getattr(options, field.name)
-            if isinstance(value, int) and not 0 <= value < _LIMITS.get(field.name, 2**31):
-                limit = _LIMITS.get(field.name, 2**31)
-                raise ConfigError(f"batch.{field.name}: expected a number from 0 to {limit - 1}, found {value}")
-        self._native = BatchReader(Path(path), options)
+        self._native = BatchReader(path, options)
         self._steps: int | None = None
         if state is not None:
             self.load_state_dict(state)
@@ -314,8 +318,8 @@ class BatchLoader:
         """What became of the rows up to the batch yielded last.
 
         Returns:
-            `{"steps", "sources": [{"name", "passes", "waiting", "batches", "rows", "short_batches", "waited",
-            "unplaced_conflict", "unplaced_last_batch", "negatives_swapped", "negatives_left_out"}],
+            `{"steps", "sources": [{"name", "passes", "waiting", "batches", "rows", "lent_rows", "short_batches",
+            "waited", "unplaced_conflict", "unplaced_last_batch", "negatives_swapped", "negatives_left_out"}],
             "unplaced": [{"row", "source", "pass", "reason"}]}`. Counts are of the whole run; the list of unplaced rows
             is of this object's part of it. `reason` is `conflict` or `last_batch`.
         """
@@ -338,19 +342,6 @@ class BatchLoader:
     ) -> None:
         """Closes the loader."""
         self.close()
-
-
-def _mix(
-    weights: Mapping[str, float] | Literal["all_rows"] | None, alpha: float | None
-) -> tuple[str, dict[str, float] | None]:
-    if isinstance(weights, str):
-        if weights != "all_rows" or alpha is not None:
-            found = f"{weights!r}" if alpha is None else f"{weights!r} and alpha={alpha}"
-            raise ConfigError(f'batch.weights: expected weights by source name, "all_rows" or None, found {found}')
-        return "all_rows", None
-    if weights is not None:
-        return "weighted", {name: float(weight) for name, weight in weights.items()}
-    return ("manifest", None) if alpha is None else ("weighted", None)
 
 
 def _instruction(given: str | Mapping[str, str] | bool | None) -> tuple[str, str, dict[str, str]]:

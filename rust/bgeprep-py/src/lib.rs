@@ -5,6 +5,7 @@ mod config;
 mod enter;
 mod error;
 mod loader;
+mod plan;
 mod prep;
 mod shards;
 mod stores;
@@ -15,7 +16,9 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::loader::{BatchReader, PlanReader};
+    use super::loader::BatchReader;
+    #[pymodule_export]
+    use super::plan::{PlanReader, audit};
     #[pymodule_export]
     use super::prep::{shard, spool, sweep, text_hash, text_key};
     #[pymodule_export]

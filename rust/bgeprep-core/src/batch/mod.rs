@@ -8,6 +8,7 @@
 //! The plan is a function of the set's keys, the seed and the options. It reads no text, does not
 //! know how many ranks there are, and costs a few key look-ups a row.
 
+pub mod audit;
 mod bits;
 pub mod clusters;
 pub mod collate;
@@ -27,6 +28,7 @@ pub mod state;
 mod wait;
 mod work;
 
+pub use audit::{Audit, AuditReport};
 pub use clusters::Clusters;
 pub use collate::{CollateOptions, Instruction, RowArrays};
 pub use filling::Chosen;

@@ -1,7 +1,5 @@
 //! Rows with planted keys to plan over, and DESIGN's batch rules read row against row.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
