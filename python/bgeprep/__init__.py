@@ -3,7 +3,7 @@
 ```
 files ─ read ─► clean ─► dedup ─► shuffle ─► shard set ─► plan ─► tokenise ─► batches (numpy)
         └──────────────── shard() ──────────────┘ │      └────── BatchLoader ──────┘
-                                              open(), inspect(), verify()
+                                              open(), inspect(), verify()           Tokenizer
 ```
 
 This package never imports torch; `bgetrain` does, and builds on this one.
@@ -25,13 +25,22 @@ from bgeprep.config import (
     SourceConfig,
     load_config,
 )
-from bgeprep.errors import BgeprepError, ConfigError, CorpusError, ShardError, StoreError, TokenizerError
+from bgeprep.errors import (
+    BgeprepError,
+    ConfigError,
+    CorpusError,
+    ShardError,
+    SlowTokenizerWarning,
+    StoreError,
+    TokenizerError,
+)
 from bgeprep.scores import text_hash
 from bgeprep.shard import ShardResult, shard
 from bgeprep.shardset import ShardSet, inspect, verify
 
 if TYPE_CHECKING:
     from bgeprep.batch import Batch, BatchLoader
+    from bgeprep.tokenize import Tokenizer
 
 __all__ = [
     "Batch",
@@ -49,8 +58,10 @@ __all__ = [
     "ShardError",
     "ShardResult",
     "ShardSet",
+    "SlowTokenizerWarning",
     "SourceConfig",
     "StoreError",
+    "Tokenizer",
     "TokenizerError",
     "__version__",
     "inspect",
@@ -70,6 +81,10 @@ def __getattr__(name: str) -> object:
         from bgeprep import batch
 
         return getattr(batch, name)
+    if name == "Tokenizer":
+        from bgeprep import tokenize
+
+        return tokenize.Tokenizer
     raise AttributeError(f"module 'bgeprep' has no attribute {name!r}")
 
 
