@@ -1,7 +1,7 @@
 //! Tokenising: the `tokenizers` crate beside ours, one thread, the same texts and vocabulary.
 //!
-//! `cargo bench -p bgeprep-bench --bench tokenize`. Figures are tokens a second; the line printed
-//! before them says how many tokens and bytes a round has. The texts are those of the seeded corpus,
+//! `cargo bench -p bgeprep-bench --bench tokenize`. Figures are tokens a second; the
+//! names say how many tokens and bytes a round has. The texts are those of the seeded corpus,
 //! or the lines of the files that `BGEPREP_BENCH_ENGLISH` and `BGEPREP_BENCH_CHINESE` name;
 //! `BGEPREP_BENCH_TOKENIZER` names a `tokenizer.json` to use instead of a small one.
 
@@ -39,16 +39,21 @@ fn bench(criterion: &mut Criterion) {
     let mut theirs = Tokenizer::from_bytes(fs_err::read(&path).expect("file")).expect("tokenizer");
     theirs.with_padding(None).with_truncation(None).expect("no truncation");
 
+    let mut group = criterion.benchmark_group("tokenize");
+    group.sample_size(10);
+    group.bench_function("open", |bencher| bencher.iter(|| TextEncoder::open(&path).expect("tokenizer")));
+    group.finish();
+
     for (language, variable, chinese) in
         [("english", "BGEPREP_BENCH_ENGLISH", false), ("chinese", "BGEPREP_BENCH_CHINESE", true)]
     {
         let texts = texts(variable, chinese);
         let bytes: usize = texts.iter().map(String::len).sum();
         let tokens: usize = texts.iter().map(|text| ours.count(text).expect("count")).sum();
-        println!("{language}: {} texts, {bytes} bytes, {tokens} tokens", texts.len());
+        let about = format!("{} texts, {bytes} bytes, {tokens} tokens", texts.len());
         let mut group = criterion.benchmark_group(format!("tokenize/{language}"));
         group.sample_size(10).throughput(Throughput::Elements(tokens as u64));
-        group.bench_function(BenchmarkId::new("wordpiece", texts.len()), |bencher| {
+        group.bench_function(BenchmarkId::new("wordpiece", &about), |bencher| {
             let mut ids = Vec::new();
             bencher.iter(|| {
                 ids.clear();
@@ -58,7 +63,7 @@ fn bench(criterion: &mut Criterion) {
                 assert!(ids.len() > tokens);
             });
         });
-        group.bench_function(BenchmarkId::new("wordpiece-offsets", texts.len()), |bencher| {
+        group.bench_function(BenchmarkId::new("wordpiece-offsets", &about), |bencher| {
             let (mut ids, mut spans) = (Vec::new(), Vec::new());
             bencher.iter(|| {
                 ids.clear();
@@ -69,7 +74,7 @@ fn bench(criterion: &mut Criterion) {
                 assert_eq!(ids.len(), tokens);
             });
         });
-        group.bench_function(BenchmarkId::new("tokenizers-encode-fast", texts.len()), |bencher| {
+        group.bench_function(BenchmarkId::new("tokenizers-encode-fast", &about), |bencher| {
             bencher.iter(|| {
                 let found: usize =
                     texts.iter().map(|text| theirs.encode_fast(text.as_str(), true).expect("ids").len()).sum();

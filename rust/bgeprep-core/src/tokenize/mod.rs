@@ -172,7 +172,7 @@ impl TextEncoder {
             Engine::WordPiece(wordpiece) => {
                 ids.extend(wordpiece.before.iter().map(|id| *id as i32));
                 let most = ids.len().saturating_add(max_len.saturating_sub(self.special_tokens));
-                let mut sink = Ids { ids, most, cut: false };
+                let mut sink = Ids { out: ids, most, cut: false };
                 wordpiece.scan(text, &mut sink);
                 let cut = sink.cut;
                 ids.extend(wordpiece.behind.iter().map(|id| *id as i32));
@@ -200,7 +200,7 @@ impl TextEncoder {
                 around(&wordpiece.before, ids, flags);
                 let most = ids.len().saturating_add(max_len.saturating_sub(self.special_tokens));
                 let (shift, special) = (ids.len() as isize - flags.len() as isize, &self.special);
-                let mut sink = Words { ids: Ids { ids, most, cut: false }, flags, special, shift };
+                let mut sink = Words { ids: Ids { out: ids, most, cut: false }, flags, special, shift };
                 wordpiece.scan(text, &mut sink);
                 let cut = sink.ids.cut;
                 around(&wordpiece.behind, ids, flags);
@@ -222,7 +222,7 @@ impl TextEncoder {
         match &self.engine {
             Engine::WordPiece(wordpiece) => {
                 let shift = ids.len() as isize - offsets.len() as isize;
-                wordpiece.scan(text, &mut Spans { ids, spans: offsets, shift });
+                wordpiece.scan(text, &mut Spans { out: ids, places: offsets, shift });
                 Ok(())
             }
             Engine::Fallback(fallback) => {

@@ -44,8 +44,8 @@ impl Sink for Count {
 /// Ids up to a length.
 #[derive(Debug)]
 pub(super) struct Ids<'a> {
-    pub(super) ids: &'a mut Vec<i32>,
-    /// Length of `ids` that is not exceeded.
+    pub(super) out: &'a mut Vec<i32>,
+    /// Length of `out` that is not exceeded.
     pub(super) most: usize,
     /// Whether there was one token more.
     pub(super) cut: bool,
@@ -56,20 +56,20 @@ impl Sink for Ids<'_> {
 
     #[inline]
     fn token(&mut self, id: u32, _: bool, _: (u32, u32)) -> bool {
-        if self.ids.len() >= self.most {
+        if self.out.len() >= self.most {
             self.cut = true;
             return false;
         }
-        self.ids.push(id as i32);
+        self.out.push(id as i32);
         true
     }
 
     fn taken(&self) -> usize {
-        self.ids.len()
+        self.out.len()
     }
 
     fn forget(&mut self, count: usize) {
-        self.ids.truncate(count);
+        self.out.truncate(count);
     }
 }
 
@@ -109,9 +109,9 @@ impl Sink for Words<'_> {
 /// All ids and their places in the text.
 #[derive(Debug)]
 pub(super) struct Spans<'a> {
-    pub(super) ids: &'a mut Vec<i32>,
-    pub(super) spans: &'a mut Vec<(u32, u32)>,
-    /// Ids less spans before this call.
+    pub(super) out: &'a mut Vec<i32>,
+    pub(super) places: &'a mut Vec<(u32, u32)>,
+    /// Ids less places before this call.
     pub(super) shift: isize,
 }
 
@@ -119,17 +119,17 @@ impl Sink for Spans<'_> {
     const SPANS: bool = true;
 
     fn token(&mut self, id: u32, _: bool, span: (u32, u32)) -> bool {
-        self.ids.push(id as i32);
-        self.spans.push(span);
+        self.out.push(id as i32);
+        self.places.push(span);
         true
     }
 
     fn taken(&self) -> usize {
-        self.spans.len()
+        self.places.len()
     }
 
     fn forget(&mut self, count: usize) {
-        self.spans.truncate(count);
-        self.ids.truncate(count.saturating_add_signed(self.shift));
+        self.places.truncate(count);
+        self.out.truncate(count.saturating_add_signed(self.shift));
     }
 }

@@ -255,7 +255,9 @@ impl WordPiece {
                         Wide::Dropped => {}
                         Wide::Word(c) => word.push::<S>(c, span, max_chars),
                         Wide::Several(several) => {
-                            several.iter().for_each(|c| word.push::<S>(*c, span, max_chars));
+                            for c in several {
+                                word.push::<S>(*c, span, max_chars);
+                            }
                         }
                         Wide::Space | Wide::Alone(_) => break,
                         Wide::Context => return Gathered::Context,
