@@ -3,7 +3,7 @@
 ```
 files ─ read ─► clean ─► dedup ─► shuffle ─► shard set ─► plan ─► tokenise ─► batches (numpy)
         └──────────────── shard() ──────────────┘ │      └────── BatchLoader ──────┘
-                                              open(), inspect(), verify()
+                                              open(), inspect(), verify()           Tokenizer
 ```
 
 This package never imports torch; `bgetrain` does, and builds on this one.
@@ -26,7 +26,15 @@ from bgeprep.config import (
     SourceConfig,
     load_config,
 )
-from bgeprep.errors import BgeprepError, ConfigError, CorpusError, ShardError, StoreError, TokenizerError
+from bgeprep.errors import (
+    BgeprepError,
+    ConfigError,
+    CorpusError,
+    ShardError,
+    SlowTokenizerWarning,
+    StoreError,
+    TokenizerError,
+)
 from bgeprep.scores import text_hash
 from bgeprep.shard import ShardResult, shard
 from bgeprep.shardset import ShardSet, inspect, verify
@@ -35,6 +43,7 @@ if TYPE_CHECKING:
     from bgeprep.batch import Batch, BatchLoader
     from bgeprep.clusters import read_clusters, write_clusters
     from bgeprep.plan import BatchPlan, audit
+    from bgeprep.tokenize import Tokenizer
 
 __all__ = [
     "Batch",
@@ -53,8 +62,10 @@ __all__ = [
     "ShardError",
     "ShardResult",
     "ShardSet",
+    "SlowTokenizerWarning",
     "SourceConfig",
     "StoreError",
+    "Tokenizer",
     "TokenizerError",
     "__version__",
     "audit",
@@ -75,6 +86,7 @@ _LATE = {
     "batch": {"Batch", "BatchLoader"},
     "plan": {"BatchPlan", "audit"},
     "clusters": {"read_clusters", "write_clusters"},
+    "tokenize": {"Tokenizer"},
 }
 
 

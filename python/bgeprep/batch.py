@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bgeprep._native import BatchReader
+from bgeprep.errors import SlowTokenizerWarning
 from bgeprep.plan import HasPath, PlanOptions, check_ranges, plan_options
 
 __all__ = ["Batch", "BatchLoader"]
@@ -217,6 +219,10 @@ class BatchLoader:
                 another shard set, version or plan; the message names what differs.
             ShardError: the folder holds no complete shard set.
             TokenizerError: the tokenizer file is missing or not a fast tokenizer.
+
+        Warns:
+            SlowTokenizerWarning: the tokenizer is not a BERT WordPiece, or has something that is not understood here;
+                the `tokenizers` crate does the work, several times slower. The message names what it is.
         """
         path, plan = plan_options(
             shards,
@@ -260,6 +266,10 @@ class BatchLoader:
             threads=threads,
         )
         self._native = BatchReader(path, options)
+        self._engine, why_not = self._native.tokenizer_engine()
+        if why_not is not None:
+            message = f"{os.fspath(tokenizer)}: {why_not}; the tokenizers crate does the work, which is slow"
+            warnings.warn(message, SlowTokenizerWarning, stacklevel=2)
         self._steps: int | None = None
         if state is not None:
             self.load_state_dict(state)
@@ -290,6 +300,11 @@ class BatchLoader:
         if self._steps is None:
             self._steps = self._native.count_steps()
         return self._steps
+
+    @property
+    def tokenizer_engine(self) -> str:
+        """What tokenises: `wordpiece`, which is fast, or `tokenizers`, the crate of that name."""
+        return self._engine
 
     def plan(self) -> Iterator[dict[str, Any]]:
         """Yields the global batches of the whole run from its beginning, without tokenising anything.

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 import bgeprep
-from bgeprep import Batch, BatchLoader, ConfigError, ShardError, TokenizerError
+from bgeprep import Batch, BatchLoader, ConfigError, ShardError, SlowTokenizerWarning, TokenizerError
 from bgeprep._native import text_key
 from tests.reference import plan as reference
 
@@ -227,7 +228,11 @@ def test_token_ids_equal_those_of_tokenizers(
 
     lengths = {"query_max_len": 22, "passage_max_len": 9}
     seen = 0
-    for batch in BatchLoader(**options | lengths | {"tokenizer": tmp_path / "tokenizer.json"}):
+    slow = make is not _word_piece
+    with pytest.warns(SlowTokenizerWarning, match=r"model\.type is") if slow else nullcontext():
+        loader = BatchLoader(**options | lengths | {"tokenizer": tmp_path / "tokenizer.json"})
+    assert loader.tokenizer_engine == ("tokenizers" if slow else "wordpiece")
+    for batch in loader:
         instruction = "Find the passage: " if batch.source == "questions" else ""
         texts = {}
         for place, number in enumerate(batch.row_ids.tolist()):

@@ -9,6 +9,7 @@ mod plan;
 mod prep;
 mod shards;
 mod stores;
+mod tokenize;
 
 use pyo3::prelude::*;
 
@@ -25,6 +26,8 @@ mod _native {
     use super::shards::{ShardReader, verify};
     #[pymodule_export]
     use super::stores::{list_objects, publish_set, published, published_log, split_url};
+    #[pymodule_export]
+    use super::tokenize::TextTokenizer;
 
     use pyo3::prelude::*;
 

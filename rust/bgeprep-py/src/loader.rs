@@ -55,6 +55,8 @@ impl Options {
 #[pyclass(module = "bgeprep._native", frozen)]
 pub(crate) struct BatchReader {
     loader: Mutex<Loader>,
+    tokenizer_engine: &'static str,
+    why_not: Option<String>,
 }
 
 impl BatchReader {
@@ -83,10 +85,16 @@ impl BatchReader {
                 prefetch: options.prefetch,
                 threads: options.threads,
             };
-            Loader::new(set, encoder, &plan, &collate, own)
+            let (engine, why_not) = (encoder.engine(), encoder.why_not().map(str::to_owned));
+            Ok::<_, Error>((Loader::new(set, encoder, &plan, &collate, own)?, engine, why_not))
         };
-        let loader = py.detach(open).map_err(to_py)?;
-        Ok(Self { loader: Mutex::new(loader) })
+        let (loader, tokenizer_engine, why_not) = py.detach(open).map_err(to_py)?;
+        Ok(Self { loader: Mutex::new(loader), tokenizer_engine, why_not })
+    }
+
+    /// What tokenises, and what in the tokenizer's file keeps the fast one from doing it.
+    fn tokenizer_engine(&self) -> (&'static str, Option<&str>) {
+        (self.tokenizer_engine, self.why_not.as_deref())
     }
 
     /// The fields of the next batch, or None at the end of the run.
