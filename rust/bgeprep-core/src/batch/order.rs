@@ -8,13 +8,16 @@
 //! Where a pass is drawn within clusters, the order is made of runs of one batch each: rows of one
 //! cluster, or of as few as it takes.
 
+use std::cmp::Reverse;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::bits::Bits;
 use super::clusters::Clusters;
 use super::permute::{Permutation, Stream, Use, fraction, seed_of};
 use super::rows::{PlanRows, PlanSource};
-use crate::Result;
+use crate::{Error, Result};
 
 /// What the orders of a source's passes have in common. Made when the first row is asked for.
 #[derive(Debug, Default)]
@@ -103,33 +106,46 @@ impl Groups {
     }
 
     fn find<R: PlanRows>(rows: &R, source: &PlanSource) -> Result<Self> {
-        let mut counts = Counts::new(source.rows);
-        for id in source.first..source.first + source.rows {
-            let keys = rows.keys(id)?;
-            counts.add(keys.query);
-            keys.pos.iter().for_each(|key| counts.add(*key));
-        }
-        let mut members: Vec<(u64, u32)> = Vec::new();
-        for row in 0..source.rows {
-            let keys = rows.keys(source.first + row)?;
-            let all = std::iter::once(&keys.query).chain(keys.pos);
-            let largest = all.map(|key| (counts.of(*key), *key)).max().unwrap_or_default();
-            if largest.0 > 1 {
-                members.push((largest.1, row as u32));
+        let repeated = Repeated::new(source.rows);
+        in_ranges(source, |ids| {
+            for id in ids {
+                let keys = rows.keys(id)?;
+                repeated.add(keys.query);
+                keys.pos.iter().for_each(|key| repeated.add(*key));
             }
-        }
-        drop(counts);
+            Ok(())
+        })?;
+        let found = in_ranges(source, |ids| {
+            let mut members: Vec<(u64, u32)> = Vec::new();
+            for id in ids {
+                let keys = rows.keys(id)?;
+                let all = std::iter::once(&keys.query).chain(keys.pos);
+                members.extend(all.filter(|key| repeated.has(**key)).map(|key| (*key, (id - source.first) as u32)));
+            }
+            Ok(members)
+        })?;
+        drop(repeated);
+        let mut members: Vec<(u64, u32)> = found.into_iter().flatten().collect();
         members.sort_unstable();
+        members.dedup();
+        // A row with several keys is in the group of the one that most rows have.
+        let groups = members.chunk_by(|one, other| one.0 == other.0).filter(|group| group.len() > 1);
+        let mut best: Vec<(u32, Reverse<usize>, u64)> =
+            groups.flat_map(|group| group.iter().map(|(key, row)| (*row, Reverse(group.len()), *key))).collect();
+        best.sort_unstable();
+        best.dedup_by_key(|(row, ..)| *row);
+        members.clear();
+        members.extend(best.into_iter().map(|(row, _, key)| (key, row)));
+        members.sort_unstable();
+
         let mut groups = Self { starts: vec![0], ..Self::default() };
         let mut others = Bits::ones(source.rows as usize);
-        for group in members.chunk_by(|one, other| one.0 == other.0) {
-            if group.len() > 1 {
-                groups.rows.extend(group.iter().map(|(_, row)| row));
-                groups.starts.push(groups.rows.len() as u32);
-                groups.largest = groups.largest.max(group.len() as u64);
-                for (_, row) in group {
-                    others.clear(*row as usize);
-                }
+        for group in members.chunk_by(|one, other| one.0 == other.0).filter(|group| group.len() > 1) {
+            groups.rows.extend(group.iter().map(|(_, row)| row));
+            groups.starts.push(groups.rows.len() as u32);
+            groups.largest = groups.largest.max(group.len() as u64);
+            for (_, row) in group {
+                others.clear(*row as usize);
             }
         }
         others.count();
@@ -138,30 +154,56 @@ impl Groups {
     }
 }
 
-/// How often keys occur, about and never too little: keys share counters.
-struct Counts {
-    shift: u32,
-    counts: Vec<u8>,
+/// Rows below which a second thread would cost more than it saves.
+const ROWS_A_THREAD: u64 = 100_000;
+
+/// Runs `work` on ranges of a source's row ids, each on a thread of its own; the results, in order.
+fn in_ranges<T: Send>(source: &PlanSource, work: impl Fn(Range<u64>) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let count = threads.min(source.rows / ROWS_A_THREAD).clamp(1, 8);
+    let bound = |part: u64| source.first + source.rows * part / count;
+    let ranges: Vec<Range<u64>> = (0..count).map(|part| bound(part)..bound(part + 1)).collect();
+    if let [only] = &ranges[..] {
+        return Ok(vec![work(only.clone())?]);
+    }
+    std::thread::scope(|scope| {
+        let running: Vec<_> = ranges.into_iter().map(|range| scope.spawn(|| work(range))).collect();
+        let failed = |_| Err(Error::Internal("a thread that reads keys panicked".into()));
+        running.into_iter().map(|thread| thread.join().unwrap_or_else(failed)).collect()
+    })
 }
 
-impl Counts {
+/// Which keys occur more than once; a few that do not are taken for such, because keys share bits.
+struct Repeated {
+    shift: u32,
+    once: Vec<AtomicU64>,
+    again: Vec<AtomicU64>,
+}
+
+impl Repeated {
     fn new(rows: u64) -> Self {
-        let bits = (u64::BITS - (rows * 4).leading_zeros()).clamp(8, 30);
-        Self { shift: u64::BITS - bits, counts: vec![0; 1 << bits] }
+        // Eight bits a key, and about two keys a row.
+        let bits = (u64::BITS - (rows * 16).leading_zeros()).clamp(10, 34);
+        let words = || (0..1_u64 << (bits - 6)).map(|_| AtomicU64::new(0)).collect();
+        Self { shift: u64::BITS - bits, once: words(), again: words() }
     }
 
-    fn place(&self, key: u64) -> usize {
+    fn place(&self, key: u64) -> (usize, u64) {
         // Keys of real texts are hashes already, those of a test may count from 1.
-        (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
+        let bit = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift;
+        ((bit / 64) as usize, 1 << (bit % 64))
     }
 
-    fn add(&mut self, key: u64) {
-        let place = self.place(key);
-        self.counts[place] = self.counts[place].saturating_add(1);
+    fn add(&self, key: u64) {
+        let (word, bit) = self.place(key);
+        if self.once[word].fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+            self.again[word].fetch_or(bit, Ordering::Relaxed);
+        }
     }
 
-    fn of(&self, key: u64) -> u8 {
-        self.counts[self.place(key)]
+    fn has(&self, key: u64) -> bool {
+        let (word, bit) = self.place(key);
+        self.again[word].load(Ordering::Relaxed) & bit != 0
     }
 }
 

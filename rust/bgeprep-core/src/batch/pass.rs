@@ -10,6 +10,9 @@ use super::state::{Counts, SourceState, Unplaced, UnplacedReason};
 use super::wait::Waiting;
 use crate::{Error, Result};
 
+/// Rows whose keys are fetched together.
+const AHEAD: u64 = 64;
+
 /// A source's place in its pass.
 #[derive(Debug, Clone)]
 pub(crate) struct SourcePass {
@@ -17,6 +20,8 @@ pub(crate) struct SourcePass {
     source: PlanSource,
     layout: Arc<Layout>,
     order: Option<Order>,
+    /// The rows that come next, the next one last.
+    ahead: Vec<u64>,
     seed: u64,
     pub(crate) pass: u64,
     cursor: u64,
@@ -47,6 +52,7 @@ impl SourcePass {
             source: source.clone(),
             layout: Arc::clone(layout),
             order: None,
+            ahead: Vec::new(),
             seed,
             pass: state.pass,
             cursor: state.cursor,
@@ -75,6 +81,7 @@ impl SourcePass {
         self.pass = pass;
         self.cursor = 0;
         self.order = None;
+        self.ahead.clear();
     }
 
     /// Whether every row of the pass was placed or given up.
@@ -97,12 +104,7 @@ impl SourcePass {
         batch.begin(self.index);
         self.give_waiting(rows, size, batch)?;
         while batch.len() < size && self.cursor < self.source.rows {
-            let order = match self.order.take() {
-                Some(order) => order,
-                None => self.layout.order(rows, &self.source, &[self.seed, self.pass, self.index as u64])?,
-            };
-            let row = order.at(self.cursor);
-            self.order = Some(order);
+            let row = self.next_row(rows)?;
             self.cursor += 1;
             if let Some(key) = self.offer(row, rows, batch)? {
                 self.waiting.push(key, row);
@@ -110,6 +112,23 @@ impl SourcePass {
             }
         }
         Ok(())
+    }
+
+    /// The row at the cursor.
+    fn next_row<R: PlanRows>(&mut self, rows: &R) -> Result<u64> {
+        if let Some(row) = self.ahead.pop() {
+            return Ok(row);
+        }
+        let order = match self.order.take() {
+            Some(order) => order,
+            None => self.layout.order(rows, &self.source, &[self.seed, self.pass, self.index as u64])?,
+        };
+        let end = self.source.rows.min(self.cursor + AHEAD);
+        self.ahead.extend((self.cursor..end).rev().map(|place| order.at(place)));
+        self.order = Some(order);
+        let ids: Vec<u64> = self.ahead.iter().map(|row| self.source.first + row).collect();
+        rows.warm(&ids);
+        self.ahead.pop().ok_or_else(|| Error::Internal("a pass was asked for more rows than it has".into()))
     }
 
     fn give_waiting<R: PlanRows>(&mut self, rows: &R, size: usize, batch: &mut Filling) -> Result<()> {

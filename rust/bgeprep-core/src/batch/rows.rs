@@ -57,6 +57,9 @@ pub trait PlanRows: Send + Sync {
     /// Bytes of text of the query, one positive and the chosen negatives together.
     fn bytes(&self, row: u64, positive: u32, negatives: &[u32]) -> Result<u64>;
 
+    /// Brings the keys of rows near to the processor: asked for one by one, each would be waited for alone.
+    fn warm(&self, _rows: &[u64]) {}
+
     /// The source (index) that holds a row; `None` beyond the last row.
     fn source_of(&self, row: u64) -> Option<usize> {
         let after = self.sources().partition_point(|source| source.first <= row);

@@ -64,6 +64,19 @@ impl PlanRows for SetRows {
         })
     }
 
+    fn warm(&self, rows: &[u64]) {
+        // None of these reads depends on another, so the processor waits for many of them at once.
+        let touched = rows.iter().filter_map(|row| self.set.index(*row).ok()).fold(0, |sum, row| {
+            let first = |keys: &[u64]| keys.first().copied().unwrap_or(0);
+            sum ^ row.query_key()
+                ^ row.query_exact_key()
+                ^ first(row.pos_keys())
+                ^ first(row.pos_exact_keys())
+                ^ first(row.also_pos_keys())
+        });
+        std::hint::black_box(touched);
+    }
+
     fn bytes(&self, row: u64, positive: u32, negatives: &[u32]) -> Result<u64> {
         let row = self.set.index(row)?;
         let negatives: usize = negatives.iter().map(|place| row.neg_bytes(*place as usize)).sum();
