@@ -32,11 +32,13 @@ from bgeprep.shardset import ShardSet, inspect, verify
 
 if TYPE_CHECKING:
     from bgeprep.batch import Batch, BatchLoader
+    from bgeprep.chunk import Chunk
 
 __all__ = [
     "Batch",
     "BatchLoader",
     "BgeprepError",
+    "Chunk",
     "CleanConfig",
     "ConfigError",
     "CorpusError",
@@ -66,7 +68,7 @@ open = ShardSet.open
 
 def __getattr__(name: str) -> object:
     """Imports the loader, and numpy with it, when it is first asked for: `bgeprep shard` needs neither."""
-    if name in {"Batch", "BatchLoader"}:
+    if name in {"Batch", "BatchLoader", "Chunk"}:
         from bgeprep import batch
 
         return getattr(batch, name)

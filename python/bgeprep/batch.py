@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bgeprep._native import BatchReader
+from bgeprep.chunk import Chunk
 from bgeprep.errors import ConfigError
 
 __all__ = ["Batch", "BatchLoader"]
@@ -67,6 +68,8 @@ class Batch:
         doc_keys: uint64[m].
         known_keys: uint64[k], keys of all positives of each row's query, chosen or not.
         known_offsets: int64[n + 1]; row i owns `known_keys[known_offsets[i]:known_offsets[i + 1]]`.
+        query_chunks: with `layout="padded"`, all queries as padded rectangles, longest first; else None.
+        doc_chunks: the same of all documents.
         state_json: `state` as text.
     """
 
@@ -88,6 +91,8 @@ class Batch:
     doc_keys: npt.NDArray[np.uint64]
     known_keys: npt.NDArray[np.uint64]
     known_offsets: npt.NDArray[np.int64]
+    query_chunks: list[Chunk] | None
+    doc_chunks: list[Chunk] | None
     state_json: str
 
     @property
@@ -125,6 +130,9 @@ class _Options:
     source_instructions: dict[str, str]
     prefetch: int
     threads: int
+    layout: str
+    max_tokens: int
+    pad_multiple_of: int
 
 
 _LIMITS = {"seed": 2**64, "num_epochs": 2**63, "max_steps": 2**63}
@@ -153,8 +161,8 @@ class BatchLoader:
     is prepared ahead. Resuming replays nothing, and may use another `world_size`, number of threads or length.
 
     **Threads** start with the first batch and end with `close()`, the end of the `with` block, the end of the run, or
-    the object. The GIL is released while waiting and Ctrl-C interrupts it. After a fork the child starts threads of its
-    own and goes on from the last batch yielded to it.
+    the object. The GIL is released while waiting and Ctrl-C interrupts it. After a fork, or where a loader is given to
+    a spawned process, the child starts threads of its own and goes on from the last batch yielded before.
 
     Iterating again goes on where the last iteration stopped; behind the end of the run there is nothing more, until
     `load_state_dict`.
@@ -182,6 +190,9 @@ class BatchLoader:
         query_instruction: str | Mapping[str, str] | bool | None = True,
         prefetch: int = 4,
         threads: int | None = None,
+        layout: Literal["packed", "padded"] = "packed",
+        max_tokens: int = 16_384,
+        pad_multiple_of: int = 1,
         state: Mapping[str, Any] | None = None,
     ) -> None:
         """Opens the set and checks the options; reads no row yet.
@@ -214,6 +225,10 @@ class BatchLoader:
             prefetch: batches to keep ready or in work.
             threads: tokenising threads; None for one a core, shared by the ranks of this machine
                 (`LOCAL_WORLD_SIZE`), at most 16.
+            layout: "padded" gives the texts as padded rectangles (`Batch.query_chunks`, `Batch.doc_chunks`) too: sorted
+                by length and cut by `max_tokens`, by the rule of `bgetrain.padding.length_sorted_chunks`.
+            max_tokens: tokens of a rectangle at most, padding included; a longer text is one of its own.
+            pad_multiple_of: the length of a rectangle is a multiple of this.
             state: where to resume, as `state_dict()` or `Batch.state` gave it.
 
         Raises:
@@ -249,16 +264,28 @@ class BatchLoader:
             source_instructions=by_source,
             prefetch=prefetch,
             threads=_threads() if threads is None else threads,
+            layout=layout,
+            max_tokens=max_tokens,
+            pad_multiple_of=pad_multiple_of,
         )
         for field in fields(options):
             value = getattr(options, field.name)
             if isinstance(value, int) and not 0 <= value < _LIMITS.get(field.name, 2**31):
                 limit = _LIMITS.get(field.name, 2**31)
                 raise ConfigError(f"batch.{field.name}: expected a number from 0 to {limit - 1}, found {value}")
-        self._native = BatchReader(Path(path), options)
+        self.__setstate__({"shards": Path(path), "options": options, "state": state})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a process that is spawned needs: it opens the set again and goes on behind the batch yielded last."""
+        return {"shards": self._shards, "options": self._options, "state": self.state_dict()}
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        """Opens the set."""
+        self._shards, self._options = kept["shards"], kept["options"]
+        self._native = BatchReader(self._shards, self._options)
         self._steps: int | None = None
-        if state is not None:
-            self.load_state_dict(state)
+        if kept["state"] is not None:
+            self.load_state_dict(kept["state"])
 
     def __iter__(self) -> Iterator[Batch]:
         """Goes on behind the batch yielded last."""
@@ -268,13 +295,16 @@ class BatchLoader:
         """The next batch of this rank.
 
         Raises:
-            ShardError: a part is damaged; the message names part and record batch.
+            ShardError: a part is damaged; the message names part, record batch, row and both checksums.
             ConfigError: a row's own prompt leaves no room for its query, or no batch can be formed.
             StopIteration: the run is over.
         """
         found = self._native.next()
         if found is None:
             raise StopIteration
+        for name in ("query_chunks", "doc_chunks"):
+            if found[name] is not None:
+                found[name] = [Chunk(rows=rows, input_ids=ids, lengths=n) for rows, ids, n in found[name]]
         return Batch(**found)
 
     def __len__(self) -> int:
@@ -316,8 +346,10 @@ class BatchLoader:
         Returns:
             `{"steps", "sources": [{"name", "passes", "waiting", "batches", "rows", "short_batches", "waited",
             "unplaced_conflict", "unplaced_last_batch", "negatives_swapped", "negatives_left_out"}],
-            "unplaced": [{"row", "source", "pass", "reason"}]}`. Counts are of the whole run; the list of unplaced rows
-            is of this object's part of it. `reason` is `conflict` or `last_batch`.
+            "unplaced": [{"row", "source", "pass", "reason"}], "tokens", "padded_tokens", "unsorted_padded_tokens"}`.
+            Counts are of the whole run; the list of unplaced rows, and tokens, are of this object's part of it.
+            `reason` is `conflict` or `last_batch`. `padded_tokens` is what was handed out, padding included; the last
+            is what it had been with one rectangle for all queries of a batch and one for all its documents.
         """
         report: dict[str, Any] = json.loads(self._native.report_json())
         return report

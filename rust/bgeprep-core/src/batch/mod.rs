@@ -1,17 +1,19 @@
 //! Shard set → global batches → this rank's token ids.
 //!
 //! ```text
-//!  keys ─ sampler ─► pass ─ conflict, wait ─► GlobalBatch ─ slices ─► this rank's rows ─ collate ─► RankBatch
-//!         (source)   (order, rows that fit)    (state)                                 (token ids)
+//!  keys ─ sampler ─► pass ─ conflict, wait ─► GlobalBatch ─ slices ─► this rank's rows ─ collate, chunks ─► RankBatch
+//!         (source)   (order, rows that fit)    (state)                       (token ids, padded rectangles)
 //! ```
 //!
 //! The plan is a function of the set's keys, the seed and the options. It reads no text, does not
 //! know how many ranks there are, and costs a few key look-ups a row.
 
+pub mod chunks;
 pub mod collate;
 pub mod conflict;
 pub mod loader;
 pub mod options;
+mod pad_id;
 pub mod pass;
 mod permute;
 pub mod plan;
@@ -23,9 +25,11 @@ pub mod state;
 mod wait;
 mod work;
 
+pub use chunks::{Chunk, Chunks, Layout, TokenCounts};
 pub use collate::{CollateOptions, Instruction, RowArrays};
 pub use loader::{Loader, LoaderOptions, Next, RankBatch};
 pub use options::{Mix, NegativeChoice, PlanOptions};
+pub use pad_id::pad_id;
 pub use pass::Chosen;
 pub use plan::{GlobalBatch, Planner, SourceReport};
 pub use rows::{PlanRows, PlanSource, RowKeys};
