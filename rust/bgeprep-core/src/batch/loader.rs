@@ -193,7 +193,8 @@ impl Loader {
         let queue = &self.crew()?.queue;
         match queue.pop(patience) {
             None => Ok(Next::NotYet),
-            Some(Popped::Job(piece, Joined { arrays, chunks, counts })) => {
+            Some(Popped::Job(piece, joined)) => {
+                let Joined { arrays, chunks, counts } = *joined;
                 let Piece { batch, places: _, state } = piece;
                 let batch = RankBatch {
                     step: batch.step,

@@ -39,7 +39,7 @@ pub(crate) enum Task<P> {
 /// What the consumer gets.
 pub(crate) enum Popped<P> {
     /// The oldest batch.
-    Job(P, Joined),
+    Job(P, Box<Joined>),
     /// No batch is left, nor will there be.
     End,
     /// The oldest batch could not be made.
@@ -205,7 +205,7 @@ impl<P> Queue<P> {
         let (Some(job), Some(joined)) = (Arc::into_inner(entry.job), entry.joined) else {
             return Some(Popped::Failed(Error::Internal("a batch is still in work".into())));
         };
-        Some(Popped::Job(job.piece, joined))
+        Some(Popped::Job(job.piece, Box::new(joined)))
     }
 
     /// Sends the workers home; they look up after the piece in hand.
