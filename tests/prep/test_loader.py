@@ -29,7 +29,8 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="th
 def shards(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's pairs."""
     folder = tmp_path_factory.mktemp("loader") / "shards"
-    bgeprep.shard(repository / "examples" / "demo" / "data" / "pairs", folder)
+    exact = bgeprep.PrepConfig(dedup=bgeprep.DedupConfig(mode="exact"))
+    bgeprep.shard(repository / "examples" / "demo" / "data" / "pairs", folder, config=exact)
     return folder
 
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def opened(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The demo's pairs, and a tokenizer that takes a word for a token."""
     folder = tmp_path_factory.mktemp("chunks")
-    bgeprep.shard(repository / "examples" / "demo" / "data" / "pairs", folder / "shards")
+    exact = bgeprep.PrepConfig(dedup=bgeprep.DedupConfig(mode="exact"))
+    bgeprep.shard(repository / "examples" / "demo" / "data" / "pairs", folder / "shards", config=exact)
     tokenizer = write_tiny_bert(folder / "bert", weights=False)
     return {"shards": folder / "shards", "tokenizer": tokenizer, "batch_size": 150, "max_steps": 4}
 
