@@ -112,6 +112,7 @@ bench: install ## criterion benches, then the peers (each in .venv-peers/<name>)
 	$(MAKE) bench-peers
 	$(MAKE) bench-near
 	$(MAKE) bench-loader
+	$(MAKE) bench-tokenize
 
 .PHONY: bench-peers
 bench-peers: install ## bgeprep shard next to polars, duckdb and HF datasets on one file; options in ARGS="--rows 50000"
@@ -124,6 +125,10 @@ bench-near: install ## near dedup next to rensa, datasketch, text-dedup and data
 .PHONY: bench-loader
 bench-loader: install ## the batch loader next to sentence-transformers and FlagEmbedding; options in ARGS="--rows 50000"
 	$(BIN)/python -m benches.peers.loader $(ARGS)
+
+.PHONY: bench-tokenize
+bench-tokenize: install ## bgeprep.Tokenizer next to HF tokenizers, one core and two; options in ARGS="--passages 2000"
+	$(BIN)/python -m benches.peers.tokenize $(ARGS)
 
 .PHONY: bench-memory
 bench-memory: install ## peak memory and spill of bgeprep shard as the input grows; options in ARGS="--dedup near"

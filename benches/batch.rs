@@ -31,7 +31,7 @@ fn loader(set: &Arc<ShardSet>, tokenizer: &Path, plan: &PlanOptions) -> Loader {
     let layout = Layout::Padded { max_tokens: 16_384, pad_multiple_of: 1, pad_id: 0 };
     let collate = CollateOptions { query_max_len: 64, passage_max_len: 256, instruction: Instruction::Off, layout };
     let own = LoaderOptions { rank: 0, world_size: 1, prefetch: 4, threads: 2 };
-    Loader::new(Arc::clone(set), encoder, plan.clone(), &collate, own).expect("loader")
+    Loader::new(Arc::clone(set), encoder, plan, &collate, own).expect("loader")
 }
 
 fn bench(criterion: &mut Criterion) {
@@ -59,6 +59,10 @@ fn bench(criterion: &mut Criterion) {
             negative_choice: NegativeChoice::Sample,
             drop_last: false,
             min_fill: 0.01,
+            top_up: true,
+            groups: Vec::new(),
+            mixed: false,
+            clusters: None,
         };
         group.bench_function(BenchmarkId::new("plan", batch_size), |bencher| {
             bencher.iter(|| {

@@ -3,7 +3,7 @@
 ```
 files ─ read ─► clean ─► dedup ─► shuffle ─► shard set ─► plan ─► tokenise ─► batches (numpy)
         └──────────────── shard() ──────────────┘ │      └────── BatchLoader ──────┘
-                                              open(), inspect(), verify()
+                                              open(), inspect(), verify()           Tokenizer
 ```
 
 This package never imports torch; `bgetrain` does, and builds on this one.
@@ -11,6 +11,7 @@ This package never imports torch; `bgetrain` does, and builds on this one.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from bgeprep._native import __version__, build_profile
@@ -25,18 +26,30 @@ from bgeprep.config import (
     SourceConfig,
     load_config,
 )
-from bgeprep.errors import BgeprepError, ConfigError, CorpusError, ShardError, StoreError, TokenizerError
+from bgeprep.errors import (
+    BgeprepError,
+    ConfigError,
+    CorpusError,
+    ShardError,
+    SlowTokenizerWarning,
+    StoreError,
+    TokenizerError,
+)
 from bgeprep.scores import text_hash
 from bgeprep.shard import ShardResult, shard
 from bgeprep.shardset import ShardSet, inspect, verify
 
 if TYPE_CHECKING:
-    from bgeprep.batch import Batch, BatchLoader
-    from bgeprep.chunk import Chunk
+    from bgeprep.batch import BatchLoader
+    from bgeprep.batch_arrays import Batch, Chunk
+    from bgeprep.clusters import read_clusters, write_clusters
+    from bgeprep.plan import BatchPlan, audit
+    from bgeprep.tokenize import Tokenizer
 
 __all__ = [
     "Batch",
     "BatchLoader",
+    "BatchPlan",
     "BgeprepError",
     "Chunk",
     "CleanConfig",
@@ -51,27 +64,40 @@ __all__ = [
     "ShardError",
     "ShardResult",
     "ShardSet",
+    "SlowTokenizerWarning",
     "SourceConfig",
     "StoreError",
+    "Tokenizer",
     "TokenizerError",
     "__version__",
+    "audit",
     "inspect",
     "load_config",
     "open",
+    "read_clusters",
     "shard",
     "text_hash",
     "verify",
+    "write_clusters",
 ]
 
 open = ShardSet.open
 
 
-def __getattr__(name: str) -> object:
-    """Imports the loader, and numpy with it, when it is first asked for: `bgeprep shard` needs neither."""
-    if name in {"Batch", "BatchLoader", "Chunk"}:
-        from bgeprep import batch
+_LATE = {
+    "batch": {"BatchLoader"},
+    "batch_arrays": {"Batch", "Chunk"},
+    "plan": {"BatchPlan", "audit"},
+    "clusters": {"read_clusters", "write_clusters"},
+    "tokenize": {"Tokenizer"},
+}
 
-        return getattr(batch, name)
+
+def __getattr__(name: str) -> object:
+    """Imports what needs numpy when it is first asked for: `bgeprep shard` does not."""
+    for module, names in _LATE.items():
+        if name in names:
+            return getattr(import_module(f"bgeprep.{module}"), name)
     raise AttributeError(f"module 'bgeprep' has no attribute {name!r}")
 
 

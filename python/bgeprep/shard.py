@@ -204,8 +204,13 @@ def _run(
     fingerprint = _fingerprint(resolved, sources, benchmarks, scores)
     names = tuple(source.config.name for source in sources if not source.against)
     skipped = tuple(name for source in sources for name in source.skipped)
+    work = Path(target.tmp) / f"bgeprep-{fingerprint[:16]}" if target.tmp else out / ".work"
     found = _complete_set(url or out, fingerprint, overwrite)
     if found:
+        # A run killed behind its last step leaves work files beside a whole set.
+        for folder in {work, out / ".work"}:
+            if os.access(folder, os.W_OK):
+                _native.sweep(folder)
         return dataclasses.replace(found, sources=names, skipped_files=skipped)
     unsent = _complete_set(out, fingerprint, overwrite=True) if url else None
     if url and unsent:
@@ -214,7 +219,6 @@ def _run(
         return dataclasses.replace(
             unsent, path=url, up_to_date=False, resumed=True, sources=names, skipped_files=skipped
         )
-    work = Path(target.tmp) / f"bgeprep-{fingerprint[:16]}" if target.tmp else out / ".work"
     # Named once: a log of ten thousand files would be longer than the manifest.
     folders = sorted({_folder(file) for source in sources for file in source.files})
     log = {"threads": threads, "memory": memory, "inputs": folders[:100], "started": round(time.time(), 3)}

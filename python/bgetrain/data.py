@@ -211,6 +211,10 @@ def open_loader(
         num_epochs=run.num_train_epochs,
         max_steps=run.max_steps * accumulation if run.max_steps > 0 else None,
         alpha=data.source_alpha,
+        batch_by=data.batch_by,  # type: ignore[arg-type]
+        clusters=data.clusters,
+        cluster_share=data.cluster_share,
+        top_up=data.top_up,
         # not given means: what the shard set says of each source
         query_instruction=True if instruction is None else instruction,
         prefetch=data.dataloader_prefetch_factor,

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 import bgeprep
 from bgeprep import Batch, BatchLoader, Chunk, ConfigError, ShardError
@@ -38,8 +38,9 @@ def shards(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A word is a token; its padding token is none of the first ids."""
     vocabulary = {"[CLS]": 0, "[SEP]": 1, "[UNK]": 2, "[PAD]": PAD, "the": 4, "of": 5, "is": 6, "what": 7}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    words.normalizer = normalizers.BertNormalizer(lowercase=True)
+    words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     words.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", None, [("[CLS]", 0), ("[SEP]", 1)])
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
     words.save(str(path))

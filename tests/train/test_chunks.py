@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+# The tiny tokenizer is no WordPiece.
+pytestmark = pytest.mark.filterwarnings("ignore::bgeprep.SlowTokenizerWarning")
+
 
 @pytest.fixture(scope="module")
 def opened(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:

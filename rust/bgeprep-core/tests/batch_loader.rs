@@ -106,6 +106,10 @@ fn plan() -> PlanOptions {
         negative_choice: NegativeChoice::Sample,
         drop_last: false,
         min_fill: 0.01,
+        top_up: false,
+        groups: Vec::new(),
+        mixed: false,
+        clusters: None,
     }
 }
 
@@ -115,7 +119,7 @@ fn collate() -> CollateOptions {
 
 impl Setting {
     fn open(&self, collate: &CollateOptions, options: LoaderOptions) -> Result<Loader, Error> {
-        Loader::new(Arc::clone(&self.set), Arc::clone(&self.encoder), plan(), collate, options)
+        Loader::new(Arc::clone(&self.set), Arc::clone(&self.encoder), &plan(), collate, options)
     }
 
     fn loader(&self, rank: u32, world_size: u32, threads: usize) -> Loader {
@@ -316,7 +320,7 @@ fn a_damaged_part_is_an_error_with_its_name_and_no_end() {
     fs_err::write(&part, bytes).unwrap();
     let set = ShardSet::open(&folder).unwrap();
     let one = LoaderOptions { rank: 0, world_size: 1, prefetch: 2, threads: 2 };
-    let mut loader = Loader::new(set, Arc::clone(&setting.encoder), plan(), &collate(), one).unwrap();
+    let mut loader = Loader::new(set, Arc::clone(&setting.encoder), &plan(), &collate(), one).unwrap();
     for _ in 0..2 {
         let error = loop {
             match loader.next(Duration::from_secs(5)) {

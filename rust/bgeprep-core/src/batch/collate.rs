@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::chunks::{Chunks, Layout, TokenCounts, lay_out};
-use super::pass::Chosen;
+use super::filling::Chosen;
 use super::rows::PlanRows;
 use super::set_rows::SetRows;
 use crate::shard::Row;

@@ -32,7 +32,7 @@ const EXACT_QUERY: u8 = 16;
 const EXACT_DOCUMENT: u8 = 32;
 
 /// Which rules hold for a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Rules {
     documents: bool,
     symmetric: bool,
@@ -41,6 +41,11 @@ pub(crate) struct Rules {
 impl Rules {
     pub(crate) fn of(task: Task) -> Self {
         Self { documents: task != Task::Classification, symmetric: task == Task::Symmetric }
+    }
+
+    /// What holds where rows of both share a batch.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { documents: self.documents || other.documents, symmetric: self.symmetric || other.symmetric }
     }
 }
 
@@ -52,7 +57,7 @@ pub(crate) struct NegativeCounts {
 }
 
 /// The keys of the batch being filled, each with the roles it plays there.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct KeyTable {
     roles: KeyMap<u8>,
     order: Vec<u32>,

@@ -71,7 +71,7 @@ pub enum Next {
 /// Reads global batches off a plan and gives one rank its rows as arrays.
 pub struct Loader {
     rows: Arc<SetRows>,
-    plan: PlanOptions,
+    planner: Planner<SetRows>,
     options: LoaderOptions,
     collator: Arc<Collator>,
     state: Arc<PlanState>,
@@ -112,7 +112,7 @@ impl Loader {
     pub fn new(
         set: Arc<ShardSet>,
         encoder: Arc<TextEncoder>,
-        plan: PlanOptions,
+        plan: &PlanOptions,
         collate: &CollateOptions,
         options: LoaderOptions,
     ) -> Result<Self> {
@@ -127,12 +127,13 @@ impl Loader {
         }
         let rows = Arc::new(SetRows::new(set)?);
         let collator = Arc::new(Collator::new(Arc::clone(&rows), encoder, collate)?);
-        let mut state = Planner::new(Arc::clone(&rows), &plan)?.state();
+        let planner = Planner::new(Arc::clone(&rows), plan)?;
+        let mut state = planner.state();
         state.world_size = options.world_size;
         let state = Arc::new(state);
         Ok(Self {
             rows,
-            plan,
+            planner,
             options,
             collator,
             state,
@@ -149,8 +150,8 @@ impl Loader {
     }
 
     /// A planner of the same run, from its start.
-    pub fn planner(&self) -> Result<Planner<SetRows>> {
-        Planner::new(Arc::clone(&self.rows), &self.plan)
+    pub fn planner(&self) -> Planner<SetRows> {
+        self.planner.clone()
     }
 
     /// The state behind the batch yielded last.
@@ -160,7 +161,7 @@ impl Loader {
 
     /// Goes to another place of the run; batches prepared ahead are given up.
     pub fn restore(&mut self, state: PlanState) -> Result<()> {
-        self.planner()?.restore(&state)?;
+        self.planner().restore(&state)?;
         self.close();
         self.state = Arc::new(state);
         self.unplaced.clear();
@@ -242,7 +243,7 @@ impl Loader {
             self.close();
         }
         if self.crew.is_none() {
-            let mut planner = self.planner()?;
+            let mut planner = self.planner();
             planner.restore(&self.state)?;
             let shared = Arc::new(Shared {
                 queue: Queue::new(self.options.prefetch),

@@ -25,6 +25,12 @@ pub(crate) enum Use {
     Negatives = 3,
     /// When a source's next batch comes.
     Schedule = 4,
+    /// Where the rows of a key stand in a pass.
+    Spacing = 5,
+    /// Which rows come in batches of one cluster, and in which order.
+    Clusters = 6,
+    /// How many rows of a source a mixed batch takes.
+    Quota = 7,
 }
 
 /// Hash of a use and its coordinates (seed, pass, row …), in their order.

@@ -12,6 +12,8 @@ pub struct PlanSource {
     pub task: Task,
     /// Its weight where the manifest gives one.
     pub weight: Option<f64>,
+    /// Sources of one group fill up each other's batches.
+    pub group: String,
     /// Row id of its first row.
     pub first: u64,
     /// How many rows follow.

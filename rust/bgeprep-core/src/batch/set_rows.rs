@@ -24,7 +24,8 @@ impl SetRows {
                 Error::shard(set.folder(), message)
             })?;
             let (name, weight) = (entry.name.clone(), entry.weight);
-            Ok(PlanSource { name, task, weight, first: range.first, rows: range.rows })
+            let group = format!("{}, {}", entry.task, entry.language.as_deref().unwrap_or("no language"));
+            Ok(PlanSource { name, task, weight, group, first: range.first, rows: range.rows })
         });
         let sources = sources.collect::<Result<_>>()?;
         Ok(Self { set, sources })
