@@ -40,7 +40,8 @@ from bgeprep.shard import ShardResult, shard
 from bgeprep.shardset import ShardSet, inspect, verify
 
 if TYPE_CHECKING:
-    from bgeprep.batch import Batch, BatchLoader
+    from bgeprep.batch import BatchLoader
+    from bgeprep.batch_arrays import Batch, Chunk
     from bgeprep.clusters import read_clusters, write_clusters
     from bgeprep.plan import BatchPlan, audit
     from bgeprep.tokenize import Tokenizer
@@ -50,6 +51,7 @@ __all__ = [
     "BatchLoader",
     "BatchPlan",
     "BgeprepError",
+    "Chunk",
     "CleanConfig",
     "ConfigError",
     "CorpusError",
@@ -83,7 +85,8 @@ open = ShardSet.open
 
 
 _LATE = {
-    "batch": {"Batch", "BatchLoader"},
+    "batch": {"BatchLoader"},
+    "batch_arrays": {"Batch", "Chunk"},
     "plan": {"BatchPlan", "audit"},
     "clusters": {"read_clusters", "write_clusters"},
     "tokenize": {"Tokenizer"},

@@ -26,75 +26,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from bgeprep._native import BatchReader
+from bgeprep.batch_arrays import Batch, Chunk
 from bgeprep.errors import SlowTokenizerWarning
 from bgeprep.plan import HasPath, PlanOptions, check_ranges, plan_options
 
 __all__ = ["Batch", "BatchLoader"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Batch:
-    """One rank's rows of one global batch, as numpy arrays that share no memory with anything else.
-
-    n rows, m documents, k known keys, Tq and Td tokens. A rank may have no row at all (n = m = 0): it takes part in
-    collective operations all the same.
-
-    Attributes:
-        step: global batch of the run, from 0.
-        epoch: from 0.
-        source: name of the source all rows come from; None where a batch mixes sources.
-        task: `retrieval`, `symmetric` or `classification`; a `classification` batch is planned for training without
-            in-batch negatives. None where a batch mixes sources.
-        global_rows: rows of the global batch over all ranks.
-        row_ids: uint64[n], places of the rows in the shard set; longest row (in bytes) first.
-        source_ids: uint32[n], each row's source, as an index into the manifest's sources.
-        query_ids: int32[Tq], tokens of all queries with instruction and special tokens, not padded.
-        query_offsets: int64[n + 1]; row i owns `query_ids[query_offsets[i]:query_offsets[i + 1]]`.
-        doc_ids: int32[Td], tokens of all documents with special tokens.
-        doc_offsets: int64[m + 1]; document j owns `doc_ids[doc_offsets[j]:doc_offsets[j + 1]]`.
-        doc_rows: int64[m], the row (0 to n - 1) each document belongs to. A row's documents are contiguous, its
-            positive first.
-        doc_is_positive: bool[m].
-        doc_scores: float32[m], teacher scores; NaN where there is none.
-        query_keys: uint64[n]. Equal keys mean equal texts, for the purpose of batching.
-        doc_keys: uint64[m].
-        known_keys: uint64[k], keys of all positives of each row's query, chosen or not.
-        known_offsets: int64[n + 1]; row i owns `known_keys[known_offsets[i]:known_offsets[i + 1]]`.
-        state_json: `state` as text.
-    """
-
-    step: int
-    epoch: int
-    source: str | None
-    task: str | None
-    global_rows: int
-    row_ids: npt.NDArray[np.uint64]
-    source_ids: npt.NDArray[np.uint32]
-    query_ids: npt.NDArray[np.int32]
-    query_offsets: npt.NDArray[np.int64]
-    doc_ids: npt.NDArray[np.int32]
-    doc_offsets: npt.NDArray[np.int64]
-    doc_rows: npt.NDArray[np.int64]
-    doc_is_positive: npt.NDArray[np.bool_]
-    doc_scores: npt.NDArray[np.float32]
-    query_keys: npt.NDArray[np.uint64]
-    doc_keys: npt.NDArray[np.uint64]
-    known_keys: npt.NDArray[np.uint64]
-    known_offsets: npt.NDArray[np.int64]
-    state_json: str
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """Where to resume behind this batch: give it to `load_state_dict` or `BatchLoader(state=…)`.
-
-        Plain JSON values. `step` counts the batches yielded so far, this one included.
-        """
-        state: dict[str, Any] = json.loads(self.state_json)
-        return state
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,6 +49,9 @@ class _Options:
     source_instructions: dict[str, str]
     prefetch: int
     threads: int
+    layout: str
+    max_tokens: int
+    pad_multiple_of: int
 
 
 class BatchLoader:
@@ -138,8 +78,8 @@ class BatchLoader:
     is prepared ahead. Resuming replays nothing, and may use another `world_size`, number of threads or length.
 
     **Threads** start with the first batch and end with `close()`, the end of the `with` block, the end of the run, or
-    the object. The GIL is released while waiting and Ctrl-C interrupts it. After a fork the child starts threads of its
-    own and goes on from the last batch yielded to it.
+    the object. The GIL is released while waiting and Ctrl-C interrupts it. After a fork, or where a loader is given to
+    a spawned process, the child starts threads of its own and goes on from the last batch yielded before.
 
     Iterating again goes on where the last iteration stopped; behind the end of the run there is nothing more, until
     `load_state_dict`.
@@ -172,6 +112,9 @@ class BatchLoader:
         query_instruction: str | Mapping[str, str] | bool | None = True,
         prefetch: int = 4,
         threads: int | None = None,
+        layout: Literal["packed", "padded"] = "packed",
+        max_tokens: int = 16_384,
+        pad_multiple_of: int = 1,
         state: Mapping[str, Any] | None = None,
     ) -> None:
         """Opens the set and checks the options; reads no row yet.
@@ -212,6 +155,10 @@ class BatchLoader:
             prefetch: batches to keep ready or in work.
             threads: tokenising threads; None for one a core, shared by the ranks of this machine
                 (`LOCAL_WORLD_SIZE`), at most 16.
+            layout: "padded" gives the texts as padded rectangles (`Batch.query_chunks`, `Batch.doc_chunks`) too: sorted
+                by length and cut by `max_tokens`, by the rule of `bgetrain.padding.length_sorted_chunks`.
+            max_tokens: tokens of a rectangle at most, padding included; a longer text is one of its own.
+            pad_multiple_of: the length of a rectangle is a multiple of this.
             state: where to resume, as `state_dict()` or `Batch.state` gave it.
 
         Raises:
@@ -251,6 +198,8 @@ class BatchLoader:
             passage_max_len=passage_max_len,
             prefetch=prefetch,
             threads=threads,
+            max_tokens=max_tokens,
+            pad_multiple_of=pad_multiple_of,
         )
         options = _Options(
             plan=plan,
@@ -264,15 +213,27 @@ class BatchLoader:
             source_instructions=by_source,
             prefetch=prefetch,
             threads=threads,
+            layout=layout,
+            max_tokens=max_tokens,
+            pad_multiple_of=pad_multiple_of,
         )
-        self._native = BatchReader(path, options)
-        self._engine, why_not = self._native.tokenizer_engine()
-        if why_not is not None:
+        self.__setstate__({"shards": path, "options": options, "state": state})
+        if (why_not := self._native.tokenizer_engine()[1]) is not None:
             message = f"{os.fspath(tokenizer)}: {why_not}; the tokenizers crate does the work, which is slow"
             warnings.warn(message, SlowTokenizerWarning, stacklevel=2)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a process that is spawned needs: it opens the set again and goes on behind the batch yielded last."""
+        return {"shards": self._shards, "options": self._options, "state": self.state_dict()}
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        """Opens the set."""
+        self._shards, self._options = kept["shards"], kept["options"]
+        self._native = BatchReader(self._shards, self._options)
+        self._engine = self._native.tokenizer_engine()[0]
         self._steps: int | None = None
-        if state is not None:
-            self.load_state_dict(state)
+        if kept["state"] is not None:
+            self.load_state_dict(kept["state"])
 
     def __iter__(self) -> Iterator[Batch]:
         """Goes on behind the batch yielded last."""
@@ -282,13 +243,16 @@ class BatchLoader:
         """The next batch of this rank.
 
         Raises:
-            ShardError: a part is damaged; the message names part and record batch.
+            ShardError: a part is damaged; the message names part, record batch, row and both checksums.
             ConfigError: a row's own prompt leaves no room for its query, or no batch can be formed.
             StopIteration: the run is over.
         """
         found = self._native.next()
         if found is None:
             raise StopIteration
+        for name in ("query_chunks", "doc_chunks"):
+            if found[name] is not None:
+                found[name] = [Chunk(rows=rows, input_ids=ids, lengths=n) for rows, ids, n in found[name]]
         return Batch(**found)
 
     def __len__(self) -> int:
@@ -335,8 +299,10 @@ class BatchLoader:
         Returns:
             `{"steps", "sources": [{"name", "passes", "waiting", "batches", "rows", "lent_rows", "short_batches",
             "waited", "unplaced_conflict", "unplaced_last_batch", "negatives_swapped", "negatives_left_out"}],
-            "unplaced": [{"row", "source", "pass", "reason"}]}`. Counts are of the whole run; the list of unplaced rows
-            is of this object's part of it. `reason` is `conflict` or `last_batch`.
+            "unplaced": [{"row", "source", "pass", "reason"}], "tokens", "padded_tokens", "unsorted_padded_tokens"}`.
+            Counts are of the whole run; the list of unplaced rows, and tokens, are of this object's part of it.
+            `reason` is `conflict` or `last_batch`. `padded_tokens` is what was handed out, padding included; the last
+            is what it had been with one rectangle for all queries of a batch and one for all its documents.
         """
         report: dict[str, Any] = json.loads(self._native.report_json())
         return report

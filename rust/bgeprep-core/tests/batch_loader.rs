@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bgeprep_core::Error;
 use bgeprep_core::batch::{
-    CollateOptions, Instruction, Loader, LoaderOptions, Mix, NegativeChoice, Next, PlanOptions, RankBatch,
+    CollateOptions, Instruction, Layout, Loader, LoaderOptions, Mix, NegativeChoice, Next, PlanOptions, RankBatch,
 };
 use bgeprep_core::shard::{Manifest, PartWriter, ShardRow, ShardSet, SourceEntry};
 use bgeprep_core::tokenize::TextEncoder;
@@ -114,7 +114,7 @@ fn plan() -> PlanOptions {
 }
 
 fn collate() -> CollateOptions {
-    CollateOptions { query_max_len: 8, passage_max_len: 4, instruction: Instruction::Manifest }
+    CollateOptions { query_max_len: 8, passage_max_len: 4, instruction: Instruction::Manifest, layout: Layout::Packed }
 }
 
 impl Setting {
@@ -329,6 +329,6 @@ fn a_damaged_part_is_an_error_with_its_name_and_no_end() {
                 Err(error) => break error.to_string(),
             }
         };
-        assert!(error.contains("second/part-00000.arrow: batch 0"), "{error}");
+        assert!(error.contains("second/part-00000.arrow: row ") && error.contains("batch 0 (rows"), "{error}");
     }
 }

@@ -1,9 +1,9 @@
 //! Core buffers → numpy, without copying: the array takes over the vector's memory.
 
-use bgeprep_core::batch::RowArrays;
-use numpy::PyArray1;
+use bgeprep_core::batch::{Chunk, Chunks, RowArrays};
+use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyList};
 
 /// Sets one entry a field of [`RowArrays`], under the field's name.
 pub(crate) fn set_arrays(into: &Bound<'_, PyDict>, arrays: RowArrays) -> PyResult<()> {
@@ -31,4 +31,21 @@ pub(crate) fn set_arrays(into: &Bound<'_, PyDict>, arrays: RowArrays) -> PyResul
         known_offsets
     );
     Ok(())
+}
+
+/// Sets `query_chunks` and `doc_chunks`: lists of (rows, input_ids, lengths), or None where there are none.
+pub(crate) fn set_chunks(into: &Bound<'_, PyDict>, chunks: Option<Chunks>) -> PyResult<()> {
+    let py = into.py();
+    let list = |chunks: Vec<Chunk>| {
+        let arrays = chunks.into_iter().map(|chunk| {
+            let Chunk { rows, input_ids, lengths, width } = chunk;
+            // Another shape of the same memory.
+            let input_ids = PyArray1::from_vec(py, input_ids).reshape([rows.len(), width])?;
+            (PyArray1::from_vec(py, rows), input_ids, PyArray1::from_vec(py, lengths)).into_pyobject(py)
+        });
+        PyList::new(py, arrays.collect::<PyResult<Vec<_>>>()?)
+    };
+    let (queries, documents) = chunks.map(|chunks| (chunks.queries, chunks.documents)).unzip();
+    into.set_item("query_chunks", queries.map(list).transpose()?)?;
+    into.set_item("doc_chunks", documents.map(list).transpose()?)
 }

@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bgeprep_core::Error;
-use bgeprep_core::batch::{CollateOptions, Instruction, Loader, LoaderOptions, Next, PlanState, RankBatch};
+use bgeprep_core::batch::{
+    CollateOptions, Instruction, Layout, Loader, LoaderOptions, Next, PlanState, RankBatch, pad_id,
+};
 use bgeprep_core::shard::ShardSet;
 use bgeprep_core::tokenize::TextEncoder;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arrays::set_arrays;
+use crate::arrays::{set_arrays, set_chunks};
 use crate::error::to_py;
 use crate::plan::{PlanReader, PlanSettings};
 
@@ -36,6 +38,9 @@ struct Options {
     source_instructions: BTreeMap<String, String>,
     prefetch: usize,
     threads: usize,
+    layout: String,
+    max_tokens: usize,
+    pad_multiple_of: usize,
 }
 
 impl Options {
@@ -47,7 +52,20 @@ impl Options {
             "sources" => Instruction::Sources(self.source_instructions.clone().into_iter().collect()),
             other => return Err(Error::Internal(format!("unknown instruction mode {other:?}"))),
         };
-        Ok(CollateOptions { query_max_len: self.query_max_len, passage_max_len: self.passage_max_len, instruction })
+        let layout = match self.layout.as_str() {
+            "packed" => Layout::Packed,
+            "padded" => Layout::Padded {
+                max_tokens: self.max_tokens,
+                pad_multiple_of: self.pad_multiple_of,
+                pad_id: pad_id(&self.tokenizer)?,
+            },
+            other => {
+                let message = format!("expected \"packed\" or \"padded\", found {other:?}");
+                return Err(Error::config("batch.layout", message));
+            }
+        };
+        let (query_max_len, passage_max_len) = (self.query_max_len, self.passage_max_len);
+        Ok(CollateOptions { query_max_len, passage_max_len, instruction, layout })
     }
 }
 
@@ -167,10 +185,14 @@ impl BatchReader {
     /// JSON of what became of the rows of each source, and of the rows that were given up.
     fn report_json(&self, py: Python<'_>) -> PyResult<String> {
         self.with(py, |loader| {
+            let tokens = loader.tokens();
             let report = serde_json::json!({
                 "sources": loader.report(),
                 "steps": loader.state().step,
                 "unplaced": loader.unplaced(),
+                "tokens": tokens.tokens,
+                "padded_tokens": tokens.padded_tokens,
+                "unsorted_padded_tokens": tokens.unsorted_padded_tokens,
             });
             Ok(report.to_string())
         })
@@ -191,6 +213,7 @@ fn batch_fields<'py>(
     fields.set_item("task", task)?;
     fields.set_item("global_rows", batch.global_rows)?;
     set_arrays(&fields, batch.arrays)?;
+    set_chunks(&fields, batch.chunks)?;
     fields.set_item("state_json", state)?;
     Ok(fields)
 }

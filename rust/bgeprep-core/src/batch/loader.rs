@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::collate::{CollateOptions, Collator, RowArrays};
+use super::chunks::{Chunks, TokenCounts};
+use super::collate::{CollateOptions, Collator, Joined, RowArrays};
 use super::options::PlanOptions;
 use super::plan::{GlobalBatch, Planner, SourceReport, report_of};
 use super::rows::PlanRows;
@@ -49,6 +50,8 @@ pub struct RankBatch {
     pub global_rows: u64,
     /// This rank's rows, longest first.
     pub arrays: RowArrays,
+    /// The same texts padded, where the layout asks for it.
+    pub chunks: Option<Chunks>,
     /// Where to resume behind this batch.
     pub state: Arc<PlanState>,
     unplaced: Vec<Unplaced>,
@@ -73,6 +76,7 @@ pub struct Loader {
     collator: Arc<Collator>,
     state: Arc<PlanState>,
     unplaced: Vec<Unplaced>,
+    tokens: TokenCounts,
     ended: bool,
     crew: Option<Crew>,
 }
@@ -127,7 +131,17 @@ impl Loader {
         let mut state = planner.state();
         state.world_size = options.world_size;
         let state = Arc::new(state);
-        Ok(Self { rows, planner, options, collator, state, unplaced: Vec::new(), ended: false, crew: None })
+        Ok(Self {
+            rows,
+            planner,
+            options,
+            collator,
+            state,
+            unplaced: Vec::new(),
+            tokens: TokenCounts::default(),
+            ended: false,
+            crew: None,
+        })
     }
 
     /// The set's rows.
@@ -151,6 +165,7 @@ impl Loader {
         self.close();
         self.state = Arc::new(state);
         self.unplaced.clear();
+        self.tokens = TokenCounts::default();
         self.ended = false;
         Ok(())
     }
@@ -165,6 +180,11 @@ impl Loader {
         &self.unplaced
     }
 
+    /// What padding cost this rank since this loader started or was restored.
+    pub fn tokens(&self) -> TokenCounts {
+        self.tokens
+    }
+
     /// The next batch, waiting for it no longer than `patience`. After an error the loader stands
     /// where it stood before.
     pub fn next(&mut self, patience: Duration) -> Result<Next> {
@@ -174,19 +194,22 @@ impl Loader {
         let queue = &self.crew()?.queue;
         match queue.pop(patience) {
             None => Ok(Next::NotYet),
-            Some(Popped::Job(piece, arrays)) => {
+            Some(Popped::Job(piece, joined)) => {
+                let Joined { arrays, chunks, counts } = *joined;
                 let Piece { batch, places: _, state } = piece;
                 let batch = RankBatch {
                     step: batch.step,
                     epoch: batch.epoch,
                     source: batch.source,
                     global_rows: batch.chosen.rows.len() as u64,
-                    arrays: RowArrays::concat(arrays),
+                    arrays,
+                    chunks,
                     state,
                     unplaced: batch.unplaced,
                 };
                 self.state = Arc::clone(&batch.state);
                 self.unplaced.extend_from_slice(&batch.unplaced);
+                self.tokens += counts;
                 Ok(Next::Batch(Box::new(batch)))
             }
             Some(Popped::End) => {
@@ -289,7 +312,9 @@ impl Shared {
                         let piece = piece.piece();
                         self.collator.collate(&piece.batch.chosen, &piece.places[range.clone()])
                     });
-                    self.queue.done(piece, range.start / ROWS_A_TASK, arrays);
+                    if let Some((piece, pieces)) = self.queue.done(piece, range.start / ROWS_A_TASK, arrays) {
+                        self.queue.joined(piece, caught(|| Ok(self.collator.join(pieces))));
+                    }
                 }
             }
         }

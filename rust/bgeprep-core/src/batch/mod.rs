@@ -1,8 +1,8 @@
 //! Shard set → global batches → this rank's token ids.
 //!
 //! ```text
-//!  keys ─ sampler ─► pass ─ order, wait ─► filling ─ conflict ─► GlobalBatch ─ slices ─► rows ─ collate ─► RankBatch
-//!         (source)   (its next rows)       (rows that fit)       (state)      (this rank's)     (token ids)
+//!  keys ─ sampler ─► pass ─ order, wait ─► filling ─ conflict ─► GlobalBatch ─ slices ─► rows ─ collate, chunks ─► RankBatch
+//!         (source)   (its next rows)       (rows that fit)       (state)      (this rank's)     (token ids, padded)
 //! ```
 //!
 //! The plan is a function of the set's keys, the seed and the options. It reads no text, does not
@@ -10,6 +10,7 @@
 
 pub mod audit;
 mod bits;
+pub mod chunks;
 pub mod clusters;
 pub mod collate;
 pub mod conflict;
@@ -17,6 +18,7 @@ mod filling;
 pub mod loader;
 pub mod options;
 mod order;
+mod pad_id;
 mod pass;
 mod permute;
 pub mod plan;
@@ -29,11 +31,13 @@ mod wait;
 mod work;
 
 pub use audit::{Audit, AuditReport};
+pub use chunks::{Chunk, Chunks, Layout, TokenCounts};
 pub use clusters::Clusters;
 pub use collate::{CollateOptions, Instruction, RowArrays};
 pub use filling::Chosen;
 pub use loader::{Loader, LoaderOptions, Next, RankBatch};
 pub use options::{Mix, NegativeChoice, PlanOptions};
+pub use pad_id::pad_id;
 pub use plan::{GlobalBatch, Planner, SourceReport};
 pub use rows::{PlanRows, PlanSource, RowKeys};
 pub use set_rows::SetRows;

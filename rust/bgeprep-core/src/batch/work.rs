@@ -1,11 +1,14 @@
 //! The queue between planning, tokenising and the trainer.
+//!
+//! A batch is tokenised in ranges of rows, by whoever is free; who hands in the last of them joins
+//! them, so that the trainer's thread does nothing but take what is ready.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::collate::RowArrays;
+use super::collate::{Joined, RowArrays};
 use crate::{Error, Result};
 
 /// A batch on its way: its rows are worked on in ranges.
@@ -35,21 +38,31 @@ pub(crate) enum Task<P> {
 
 /// What the consumer gets.
 pub(crate) enum Popped<P> {
-    /// The oldest batch with its pieces in order.
-    Job(P, Vec<RowArrays>),
+    /// The oldest batch.
+    Job(P, Box<Joined>),
     /// No batch is left, nor will there be.
     End,
     /// The oldest batch could not be made.
     Failed(Error),
 }
 
+/// A job whose pieces are all there, in order.
+pub(crate) type Complete<P> = (Arc<Job<P>>, Vec<RowArrays>);
+
 struct Entry<P> {
     job: Arc<Job<P>>,
-    /// Rows from here on nobody has taken.
+    /// Pieces from here on nobody has taken.
     next: usize,
     pieces: Vec<Option<RowArrays>>,
     missing: usize,
+    joined: Option<Joined>,
     error: Option<Error>,
+}
+
+impl<P> Entry<P> {
+    fn is_ready(&self) -> bool {
+        self.missing == 0 && (self.joined.is_some() || self.error.is_some())
+    }
 }
 
 struct Inner<P> {
@@ -86,9 +99,10 @@ impl<P> Queue<P> {
             if inner.stopped {
                 return None;
             }
-            if let Some(entry) = inner.entries.iter_mut().find(|entry| entry.next < entry.job.rows) {
-                let range = entry.next..(entry.next + entry.job.rows_a_task).min(entry.job.rows);
-                entry.next = range.end;
+            if let Some(entry) = inner.entries.iter_mut().find(|entry| entry.next < entry.pieces.len()) {
+                let start = entry.next * entry.job.rows_a_task;
+                let range = start..(start + entry.job.rows_a_task).min(entry.job.rows);
+                entry.next += 1;
                 return Some(Task::Rows(Arc::clone(&entry.job), range));
             }
             if !inner.planning && !inner.ended && inner.entries.len() < self.capacity {
@@ -104,12 +118,14 @@ impl<P> Queue<P> {
         inner.planning = false;
         match job {
             Ok(Some(job)) => {
-                let pieces = job.rows.div_ceil(job.rows_a_task);
+                // A rank without rows has one piece, which is empty: it goes the same way.
+                let pieces = job.rows.div_ceil(job.rows_a_task).max(1);
                 inner.entries.push_back(Entry {
                     job: Arc::new(job),
                     next: 0,
                     pieces: std::iter::repeat_with(|| None).take(pieces).collect(),
                     missing: pieces,
+                    joined: None,
                     error: None,
                 });
             }
@@ -124,11 +140,11 @@ impl<P> Queue<P> {
         self.ready.notify_all();
     }
 
-    /// Takes the worker's hold on the job too: when nothing is missing, the queue is its only owner.
-    pub(crate) fn done(&self, job: Arc<Job<P>>, piece: usize, arrays: Result<RowArrays>) {
+    /// Takes a piece in, and the worker's hold on the job with it. Who brings the last piece gets all
+    /// of them back, to join them and hand them to [`Queue::joined`].
+    pub(crate) fn done(&self, job: Arc<Job<P>>, piece: usize, arrays: Result<RowArrays>) -> Option<Complete<P>> {
         let mut inner = self.lock();
-        let Some(entry) = inner.entries.iter_mut().find(|entry| Arc::ptr_eq(&entry.job, &job)) else { return };
-        drop(job);
+        let entry = inner.entries.iter_mut().find(|entry| Arc::ptr_eq(&entry.job, &job))?;
         entry.missing -= 1;
         match arrays {
             Ok(arrays) => entry.pieces[piece] = Some(arrays),
@@ -136,10 +152,30 @@ impl<P> Queue<P> {
                 entry.error.get_or_insert(error);
             }
         }
-        if entry.missing == 0 {
-            drop(inner);
-            self.ready.notify_all();
+        if entry.missing > 0 {
+            drop(job);
+            return None;
         }
+        if entry.error.is_none() {
+            return Some((job, entry.pieces.iter_mut().filter_map(Option::take).collect()));
+        }
+        drop(job);
+        drop(inner);
+        self.ready.notify_all();
+        None
+    }
+
+    /// Takes a whole batch in, and the worker's hold on the job with it: the queue is its only owner.
+    pub(crate) fn joined(&self, job: Arc<Job<P>>, joined: Result<Joined>) {
+        let mut inner = self.lock();
+        let Some(entry) = inner.entries.iter_mut().find(|entry| Arc::ptr_eq(&entry.job, &job)) else { return };
+        drop(job);
+        match joined {
+            Ok(joined) => entry.joined = Some(joined),
+            Err(error) => entry.error = Some(error),
+        }
+        drop(inner);
+        self.ready.notify_all();
     }
 
     /// The oldest batch, waiting for it no longer than `patience`.
@@ -148,7 +184,7 @@ impl<P> Queue<P> {
         let mut inner = self.lock();
         loop {
             match inner.entries.front() {
-                Some(entry) if entry.missing == 0 => break,
+                Some(entry) if entry.is_ready() => break,
                 None if inner.ended => {
                     return Some(inner.planning_error.take().map_or(Popped::End, Popped::Failed));
                 }
@@ -166,10 +202,10 @@ impl<P> Queue<P> {
         if let Some(error) = entry.error {
             return Some(Popped::Failed(error));
         }
-        let Some(job) = Arc::into_inner(entry.job) else {
+        let (Some(job), Some(joined)) = (Arc::into_inner(entry.job), entry.joined) else {
             return Some(Popped::Failed(Error::Internal("a batch is still in work".into())));
         };
-        Some(Popped::Job(job.piece, entry.pieces.into_iter().flatten().collect()))
+        Some(Popped::Job(job.piece, Box::new(joined)))
     }
 
     /// Sends the workers home; they look up after the piece in hand.

@@ -38,9 +38,9 @@ pub(super) fn footer(bytes: &[u8], file: &PartInfo) -> Result<(), String> {
 /// A batch decodes, and each of its rows keeps what the format promises.
 pub(super) fn batch(message: &Buffer, block: &Block, source: &str, key: fn(&str) -> u64) -> Result<(), String> {
     metadata_length(message)?;
-    let columns = decode(message, block)?;
+    let columns = decode(message, block, &Layout::current().schema)?;
     let index = BatchIndex::load(message, block)?;
-    let texts = Texts::new(&columns);
+    let texts = Texts::new(&columns)?;
     let sources = columns.column(Column::Source as usize).as_string::<i32>();
     for row in 0..block.rows as usize {
         let view = Row { index: RowIndex { index: &index, row, source: 0 }, texts: &texts };

@@ -27,6 +27,7 @@ mod index;
 mod json;
 pub(crate) mod map;
 mod sink;
+mod text_column;
 
 pub use format::{Layout, ShardRow};
 pub use manifest::{Block, LengthStats, Lengths, Manifest, PartInfo, Removed, SourceEntry};

@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, UInt64Type};
-use arrow_array::{Array, ListArray, RecordBatch, StringArray};
+use arrow_array::{Array, ListArray, RecordBatch};
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_ipc::reader::FileDecoder;
 use arrow_ipc::{Block as IpcBlock, MetadataVersion};
+use arrow_schema::SchemaRef;
 use fs_err as fs;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -17,6 +18,7 @@ use super::index::{BatchIndex, metadata_length};
 use super::manifest::{Block, Manifest, PartInfo};
 use super::map::{map, wrong_length};
 use super::row::{Row, RowIndex};
+use super::text_column::TextColumn;
 use crate::{Error, Result};
 
 /// Rows of one source: `first..first + rows`.
@@ -58,14 +60,14 @@ struct Batch {
 
 /// The columns of a batch that the index does not hold.
 pub(super) struct Texts {
-    pub(super) query: StringArray,
-    pub(super) pos: StringArray,
-    pub(super) neg: StringArray,
+    pub(super) query: TextColumn,
+    pub(super) pos: TextColumn,
+    pub(super) neg: TextColumn,
     pub(super) pos_scores: Scores,
     pub(super) neg_scores: Scores,
-    pub(super) id: StringArray,
-    pub(super) prompt: StringArray,
-    pub(super) origin_file: StringArray,
+    pub(super) id: TextColumn,
+    pub(super) prompt: TextColumn,
+    pub(super) origin_file: TextColumn,
     pub(super) origin_line: ScalarBuffer<u64>,
 }
 
@@ -210,7 +212,7 @@ impl ShardSet {
     /// Keys and lengths of row `id`; touches no text.
     pub fn index(&self, id: u64) -> Result<RowIndex<'_>> {
         let (batch, row) = self.find(id)?;
-        let index = self.batch_index(batch)?;
+        let index = self.batch_index(batch).map_err(|error| at_row(id, error))?;
         Ok(RowIndex { index, row, source: self.parts[self.batches[batch].part].source })
     }
 
@@ -221,7 +223,7 @@ impl ShardSet {
     pub fn row(&self, id: u64) -> Result<Row<'_>> {
         let (batch, row) = self.find(id)?;
         // Texts first: their checksum covers all of the batch, so that damage is called damage, wherever it is.
-        let texts = self.batch_texts(batch)?;
+        let texts = self.batch_texts(batch).map_err(|error| at_row(id, error))?;
         let index = self.batch_index(batch)?;
         let source = self.parts[self.batches[batch].part].source;
         Ok(Row { index: RowIndex { index, row, source }, texts })
@@ -260,13 +262,16 @@ impl ShardSet {
         if let Some(texts) = slot.get() {
             return Ok(texts);
         }
-        let texts = Texts::new(&self.decode(batch)?);
+        // As bytes: Arrow's own check of texts costs more than all else of the first look at a batch.
+        let texts = decode(&self.message(batch)?, &self.batches[batch].block, &Layout::current().binary)
+            .and_then(|columns| Texts::new(&columns))
+            .map_err(|what| self.damaged(batch, &what))?;
         Ok(slot.get_or_init(|| texts))
     }
 
     fn decode(&self, batch: usize) -> Result<RecordBatch> {
         let block = &self.batches[batch].block;
-        decode(&self.message(batch)?, block).map_err(|what| self.damaged(batch, &what))
+        decode(&self.message(batch)?, block, &Layout::current().schema).map_err(|what| self.damaged(batch, &what))
     }
 
     /// The bytes of the batch's IPC message.
@@ -285,13 +290,24 @@ impl ShardSet {
     fn damaged(&self, batch: usize, what: &str) -> Error {
         let part = &self.parts[self.batches[batch].part];
         let place = batch - part.first_batch;
-        Error::shard(&part.path, format!("batch {place}: {what}; see all damage with `bgeprep verify`"))
+        let rows = self.places.starts[batch]..self.places.starts[batch + 1];
+        let message =
+            format!("batch {place} (rows {} to {} of the set): {what}", rows.start, rows.end.saturating_sub(1));
+        Error::shard(&part.path, format!("{message}; see all damage with `bgeprep verify`"))
     }
 }
 
 impl std::fmt::Debug for ShardSet {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("ShardSet").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+/// Names the row that was asked for when damage was found.
+fn at_row(id: u64, error: Error) -> Error {
+    match error {
+        Error::Shard { path, message } => Error::shard(path, format!("row {id}: {message}")),
+        other => other,
     }
 }
 
@@ -308,15 +324,16 @@ pub(super) fn present(folder: &Path, file: &PartInfo) -> Result<PathBuf> {
     }
 }
 
-/// Checks a message against its checksum, then lets Arrow decode (and validate) it.
-pub(super) fn decode(message: &Buffer, block: &Block) -> Result<RecordBatch, String> {
+/// Checks a message against its checksum, then lets Arrow decode (and validate) it as columns of one
+/// of the two schemas of [`Layout`].
+pub(super) fn decode(message: &Buffer, block: &Block, schema: &SchemaRef) -> Result<RecordBatch, String> {
     let found = xxh3_64(message);
     if found != block.xxh3_64 {
         return Err(format!("damaged: xxh3-64 {found:016x}, the manifest says {:016x}", block.xxh3_64));
     }
     let metadata = metadata_length(message)?;
     let place = IpcBlock::new(0, metadata as i32, (message.len() - metadata) as i64);
-    let decoder = FileDecoder::new(Arc::clone(&Layout::current().schema), MetadataVersion::V5);
+    let decoder = FileDecoder::new(Arc::clone(schema), MetadataVersion::V5);
     let batch = decoder
         .read_record_batch(&place, message)
         .map_err(|error| format!("not a record batch of a part: {error}"))?
@@ -332,20 +349,20 @@ pub(super) fn decode(message: &Buffer, block: &Block) -> Result<RecordBatch, Str
 
 impl Texts {
     /// Takes apart a batch that [`decode`] has checked, so all types are the schema's.
-    pub(super) fn new(batch: &RecordBatch) -> Self {
-        let text = |column: Column| batch.column(column as usize).as_string::<i32>().clone();
+    pub(super) fn new(batch: &RecordBatch) -> Result<Self, String> {
+        let text = |column: Column| TextColumn::new(batch.column(column as usize), column.name());
         let list = |column: Column| batch.column(column as usize).as_list::<i32>();
-        Self {
-            query: text(Column::Query),
-            pos: list(Column::Pos).values().as_string::<i32>().clone(),
-            neg: list(Column::Neg).values().as_string::<i32>().clone(),
+        Ok(Self {
+            query: text(Column::Query)?,
+            pos: TextColumn::new(list(Column::Pos).values(), Column::Pos.name())?,
+            neg: TextColumn::new(list(Column::Neg).values(), Column::Neg.name())?,
             pos_scores: Scores::new(list(Column::PosScores)),
             neg_scores: Scores::new(list(Column::NegScores)),
-            id: text(Column::Id),
-            prompt: text(Column::Prompt),
-            origin_file: text(Column::OriginFile),
+            id: text(Column::Id)?,
+            prompt: text(Column::Prompt)?,
+            origin_file: text(Column::OriginFile)?,
             origin_line: batch.column(Column::OriginLine as usize).as_primitive::<UInt64Type>().values().clone(),
-        }
+        })
     }
 }
 
