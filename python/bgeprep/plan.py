@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
 from bgeprep import _native
-from bgeprep.clusters import read_clusters
 from bgeprep.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -150,6 +149,12 @@ def plan_options(
         found = "none" if clusters is None else f"{os.fspath(clusters)} and batch_by={batch_by!r}"
         raise ConfigError(f'batch.clusters: expected a file with batch_by="cluster", and only then, found {found}')
     path = Path(shards if isinstance(shards, str | os.PathLike) else shards.path)
+    ids: bytes | None = None
+    if clusters is not None:
+        # Here, because polars takes half a second to import.
+        from bgeprep.clusters import read_clusters
+
+        ids = read_clusters(clusters, path).tobytes()
     check_ranges(
         batch_size=batch_size, seed=seed, num_epochs=num_epochs, max_steps=max_steps, train_group_size=train_group_size
     )
@@ -169,7 +174,7 @@ def plan_options(
         top_up=top_up,
         groups=dict(groups or {}),
         mixed=batch_by == "mixed",
-        clusters=None if clusters is None else read_clusters(clusters, path).tobytes(),
+        clusters=ids,
         cluster_share=cluster_share,
     )
     return path, options

@@ -10,7 +10,6 @@
 
 use std::cmp::Reverse;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::bits::Bits;
@@ -106,36 +105,43 @@ impl Groups {
     }
 
     fn find<R: PlanRows>(rows: &R, source: &PlanSource) -> Result<Self> {
-        let repeated = Repeated::new(source.rows);
-        in_ranges(source, |ids| {
-            for id in ids {
-                let keys = rows.keys(id)?;
-                repeated.add(keys.query);
-                keys.pos.iter().for_each(|key| repeated.add(*key));
+        // Keys are told apart by 32 bits and their partition. Two keys in a hundred million are taken for one by that,
+        // and their rows are spaced for nothing.
+        let partitions = (source.rows / ROWS_A_PARTITION).clamp(1, 1 << 8);
+        let split = in_ranges(source.rows, ROWS_A_THREAD, |range| {
+            let mut split = vec![Vec::<u64>::new(); partitions as usize];
+            for row in range {
+                let keys = rows.keys(source.first + row)?;
+                for key in std::iter::once(&keys.query).chain(keys.pos) {
+                    // Keys of real texts are hashes already, those of a test may count from 1.
+                    let mixed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                    split[(((mixed >> 32) * partitions) >> 32) as usize].push(mixed << 32 | row);
+                }
             }
-            Ok(())
+            Ok(split)
         })?;
-        let found = in_ranges(source, |ids| {
-            let mut members: Vec<(u64, u32)> = Vec::new();
-            for id in ids {
-                let keys = rows.keys(id)?;
-                let all = std::iter::once(&keys.query).chain(keys.pos);
-                members.extend(all.filter(|key| repeated.has(**key)).map(|key| (*key, (id - source.first) as u32)));
+        // Small enough for the processor's cache, so that sorting does not wait for memory.
+        let found = in_ranges(partitions, 1, |range| {
+            let mut members = Vec::new();
+            for partition in range {
+                let mut keys: Vec<u64> = split.iter().flat_map(|split| &split[partition as usize]).copied().collect();
+                keys.sort_unstable();
+                keys.dedup();
+                let groups = keys.chunk_by(|one, other| one >> 32 == other >> 32).filter(|group| group.len() > 1);
+                let named = |group: &[u64]| (Reverse(group.len() as u32), (partition as u32, (group[0] >> 32) as u32));
+                members.extend(groups.flat_map(|group| {
+                    let (size, name) = named(group);
+                    group.iter().map(move |key| (*key as u32, size, name))
+                }));
             }
             Ok(members)
         })?;
-        drop(repeated);
-        let mut members: Vec<(u64, u32)> = found.into_iter().flatten().collect();
-        members.sort_unstable();
-        members.dedup();
+        drop(split);
         // A row with several keys is in the group of the one that most rows have.
-        let groups = members.chunk_by(|one, other| one.0 == other.0).filter(|group| group.len() > 1);
-        let mut best: Vec<(u32, Reverse<usize>, u64)> =
-            groups.flat_map(|group| group.iter().map(|(key, row)| (*row, Reverse(group.len()), *key))).collect();
+        let mut best: Vec<(u32, Reverse<u32>, (u32, u32))> = found.into_iter().flatten().collect();
         best.sort_unstable();
         best.dedup_by_key(|(row, ..)| *row);
-        members.clear();
-        members.extend(best.into_iter().map(|(row, _, key)| (key, row)));
+        let mut members: Vec<((u32, u32), u32)> = best.into_iter().map(|(row, _, name)| (name, row)).collect();
         members.sort_unstable();
 
         let mut groups = Self { starts: vec![0], ..Self::default() };
@@ -157,54 +163,24 @@ impl Groups {
 /// Rows below which a second thread would cost more than it saves.
 const ROWS_A_THREAD: u64 = 100_000;
 
-/// Runs `work` on ranges of a source's row ids, each on a thread of its own; the results, in order.
-fn in_ranges<T: Send>(source: &PlanSource, work: impl Fn(Range<u64>) -> Result<T> + Sync) -> Result<Vec<T>> {
+/// Rows whose keys are sorted together.
+const ROWS_A_PARTITION: u64 = 40_000;
+
+/// Runs `work` on ranges of `0..count`, each of at least `least` and on a thread of its own; the results, in order.
+fn in_ranges<T: Send>(count: u64, least: u64, work: impl Fn(Range<u64>) -> Result<T> + Sync) -> Result<Vec<T>> {
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
-    let count = threads.min(source.rows / ROWS_A_THREAD).clamp(1, 8);
-    let bound = |part: u64| source.first + source.rows * part / count;
-    let ranges: Vec<Range<u64>> = (0..count).map(|part| bound(part)..bound(part + 1)).collect();
-    if let [only] = &ranges[..] {
-        return Ok(vec![work(only.clone())?]);
+    let threads = threads.min(count / least).clamp(1, 8);
+    let bound = |part: u64| count * part / threads;
+    let ranges = (0..threads).map(|part| bound(part)..bound(part + 1));
+    if threads == 1 {
+        return ranges.map(work).collect();
     }
+    let work = &work;
     std::thread::scope(|scope| {
-        let running: Vec<_> = ranges.into_iter().map(|range| scope.spawn(|| work(range))).collect();
+        let running: Vec<_> = ranges.map(|range| scope.spawn(move || work(range))).collect();
         let failed = |_| Err(Error::Internal("a thread that reads keys panicked".into()));
         running.into_iter().map(|thread| thread.join().unwrap_or_else(failed)).collect()
     })
-}
-
-/// Which keys occur more than once; a few that do not are taken for such, because keys share bits.
-struct Repeated {
-    shift: u32,
-    once: Vec<AtomicU64>,
-    again: Vec<AtomicU64>,
-}
-
-impl Repeated {
-    fn new(rows: u64) -> Self {
-        // Eight bits a key, and about two keys a row.
-        let bits = (u64::BITS - (rows * 16).leading_zeros()).clamp(10, 34);
-        let words = || (0..1_u64 << (bits - 6)).map(|_| AtomicU64::new(0)).collect();
-        Self { shift: u64::BITS - bits, once: words(), again: words() }
-    }
-
-    fn place(&self, key: u64) -> (usize, u64) {
-        // Keys of real texts are hashes already, those of a test may count from 1.
-        let bit = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift;
-        ((bit / 64) as usize, 1 << (bit % 64))
-    }
-
-    fn add(&self, key: u64) {
-        let (word, bit) = self.place(key);
-        if self.once[word].fetch_or(bit, Ordering::Relaxed) & bit != 0 {
-            self.again[word].fetch_or(bit, Ordering::Relaxed);
-        }
-    }
-
-    fn has(&self, key: u64) -> bool {
-        let (word, bit) = self.place(key);
-        self.again[word].load(Ordering::Relaxed) & bit != 0
-    }
 }
 
 /// Rows of groups at places of their own, the others in permuted order between them.
