@@ -13,6 +13,12 @@ use crate::{Error, Result};
 /// The file that holds a tokenizer in a model folder.
 const FILE_NAME: &str = "tokenizer.json";
 
+/// Flag of a token that begins a word.
+pub const WORD_START: u8 = 1;
+
+/// Flag of a token that stands for no text, as `[CLS]`, wherever it comes from.
+pub const SPECIAL: u8 = 2;
+
 /// A tokenizer that truncates to a length given per call.
 #[derive(Debug)]
 pub struct TextEncoder {
@@ -73,6 +79,60 @@ impl TextEncoder {
         Ok(cut)
     }
 
+    /// As [`encode_into`](Self::encode_into), with [`WORD_START`] and [`SPECIAL`] flags for each token.
+    pub fn encode_words_into(
+        &self,
+        text: &str,
+        max_len: usize,
+        ids: &mut Vec<i32>,
+        flags: &mut Vec<u8>,
+    ) -> Result<bool> {
+        let mut encoding =
+            self.tokenizer.encode(EncodeInput::from(text), false).map_err(|error| self.failed(&error))?;
+        let room = max_len.saturating_sub(self.special_tokens);
+        let cut = encoding.len() > room;
+        if cut {
+            encoding.truncate(room, 0, TruncationDirection::Right);
+            encoding.take_overflowing();
+        }
+        let encoding = self.tokenizer.post_process(encoding, None, true).map_err(|error| self.failed(&error))?;
+        let mut before = None;
+        let words = encoding.get_word_ids().iter().zip(encoding.get_special_tokens_mask());
+        for (id, (word, added)) in encoding.get_ids().iter().zip(words) {
+            let id = *id as i32;
+            let special = *added == 1 || self.is_special(id);
+            let starts = word.is_none() || *word != before;
+            before = *word;
+            ids.push(id);
+            flags.push(if special { SPECIAL } else { u8::from(starts) * WORD_START });
+        }
+        Ok(cut)
+    }
+
+    /// Appends the ids of a text without special tokens, and the bytes of the text that each covers.
+    pub fn encode_offsets_into(&self, text: &str, ids: &mut Vec<i32>, offsets: &mut Vec<(u32, u32)>) -> Result<()> {
+        let encoding = self.tokenizer.encode(EncodeInput::from(text), false).map_err(|error| self.failed(&error))?;
+        ids.extend(encoding.get_ids().iter().map(|id| *id as i32));
+        offsets.extend(encoding.get_offsets().iter().map(|&(start, end)| (start as u32, end as u32)));
+        Ok(())
+    }
+
+    /// The id of a token, if the vocabulary has it.
+    pub fn id_of(&self, token: &str) -> Option<i32> {
+        self.tokenizer.token_to_id(token).map(|id| id as i32)
+    }
+
+    /// Number of ids, those of added tokens included.
+    pub fn vocab_size(&self) -> usize {
+        self.tokenizer.get_vocab_size(true)
+    }
+
+    /// Whether an id is that of a special token.
+    pub fn is_special(&self, id: i32) -> bool {
+        let added = self.tokenizer.get_added_vocabulary().get_added_tokens_decoder();
+        added.get(&(id as u32)).is_some_and(|token| token.special)
+    }
+
     fn bare(&self, text: &str) -> Result<Encoding> {
         self.tokenizer.encode_fast(EncodeInput::from(text), false).map_err(|error| self.failed(&error))
     }
@@ -117,6 +177,19 @@ mod tests {
             assert_eq!(encoder.encode_into("a b c d", max_len, &mut ids).unwrap(), cut);
             assert_eq!(ids, expected);
         }
+    }
+
+    #[test]
+    fn words_offsets_and_special_tokens_are_told() {
+        let (_folder, encoder) = words();
+        let (mut ids, mut flags, mut offsets) = (Vec::new(), Vec::new(), Vec::new());
+        assert!(encoder.encode_words_into("a b c d", 4, &mut ids, &mut flags).unwrap());
+        assert_eq!((ids, flags), (vec![1, 4, 5, 2], vec![SPECIAL, WORD_START, WORD_START, SPECIAL]));
+        let mut ids = Vec::new();
+        encoder.encode_offsets_into("a  ü c", &mut ids, &mut offsets).unwrap();
+        assert_eq!((ids, offsets), (vec![4, 3, 6], vec![(0, 1), (3, 5), (6, 7)]));
+        assert_eq!((encoder.id_of("[SEP]"), encoder.id_of("e"), encoder.vocab_size()), (Some(2), None, 8));
+        assert!(!encoder.is_special(4));
     }
 
     #[test]
