@@ -11,6 +11,7 @@ This package never imports torch; `bgetrain` does, and builds on this one.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from bgeprep._native import __version__, build_profile
@@ -32,6 +33,7 @@ from bgeprep.shardset import ShardSet, inspect, verify
 
 if TYPE_CHECKING:
     from bgeprep.batch import Batch, BatchLoader
+    from bgeprep.mask import MaskedTexts, TextMasker
 
 __all__ = [
     "Batch",
@@ -42,6 +44,7 @@ __all__ = [
     "CorpusError",
     "DedupConfig",
     "ExcludeConfig",
+    "MaskedTexts",
     "PrepConfig",
     "ReadConfig",
     "ScoresConfig",
@@ -51,6 +54,7 @@ __all__ = [
     "ShardSet",
     "SourceConfig",
     "StoreError",
+    "TextMasker",
     "TokenizerError",
     "__version__",
     "inspect",
@@ -64,12 +68,13 @@ __all__ = [
 open = ShardSet.open
 
 
-def __getattr__(name: str) -> object:
-    """Imports the loader, and numpy with it, when it is first asked for: `bgeprep shard` needs neither."""
-    if name in {"Batch", "BatchLoader"}:
-        from bgeprep import batch
+_LOADERS = {"Batch": "batch", "BatchLoader": "batch", "MaskedTexts": "mask", "TextMasker": "mask"}
 
-        return getattr(batch, name)
+
+def __getattr__(name: str) -> object:
+    """Imports a loader, and numpy with it, when it is first asked for: `bgeprep shard` needs neither."""
+    if name in _LOADERS:
+        return getattr(importlib.import_module(f"bgeprep.{_LOADERS[name]}"), name)
     raise AttributeError(f"module 'bgeprep' has no attribute {name!r}")
 
 

@@ -9,6 +9,7 @@ from bgeprep.batch import _Options
 from bgeprep.config import PrepConfig
 from bgeprep.exclude import Benchmark
 from bgeprep.inputs import ArrowStream, Source
+from bgeprep.mask import MaskOptions
 from bgeprep.scores import Scores
 from bgeprep.shard import Made, RunOptions
 
@@ -16,6 +17,7 @@ __all__ = [
     "BatchReader",
     "PlanReader",
     "ShardReader",
+    "TextMasker",
     "__version__",
     "build_profile",
     "list_objects",
@@ -109,3 +111,10 @@ class PlanReader:
     """Global batches, one by one."""
 
     def next(self) -> dict[str, Any] | None: ...
+
+@final
+class TextMasker:
+    """Masks texts that the caller brings."""
+
+    def __new__(cls, masks: MaskOptions) -> TextMasker: ...
+    def mask(self, texts: list[str], blocks: list[int], epoch: int) -> dict[str, Any]: ...

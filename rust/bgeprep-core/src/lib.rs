@@ -39,4 +39,6 @@ pub mod tokenize;
 
 pub mod batch;
 
+pub mod mask;
+
 pub use error::{Error, Result};

@@ -8,6 +8,7 @@ mod loader;
 mod prep;
 mod shards;
 mod stores;
+mod text;
 
 use pyo3::prelude::*;
 
@@ -22,6 +23,8 @@ mod _native {
     use super::shards::{ShardReader, verify};
     #[pymodule_export]
     use super::stores::{list_objects, publish_set, published, published_log, split_url};
+    #[pymodule_export]
+    use super::text::TextMasker;
 
     use pyo3::prelude::*;
 

@@ -13,7 +13,7 @@ pub mod conflict;
 pub mod loader;
 pub mod options;
 pub mod pass;
-mod permute;
+pub(crate) mod permute;
 pub mod plan;
 pub mod rows;
 mod sampler;
