@@ -45,8 +45,7 @@ pub fn decide(
         }
         return;
     };
-    let mut families: Vec<(u64, &[KeyRecord])> =
-        queries.map(|group| (near.query.cluster(group[0].query_key), group)).collect();
+    let mut families: Vec<(u64, &[KeyRecord])> = queries.map(|group| (group[0].family(near), group)).collect();
     families.sort_unstable_by_key(|(family, group)| (*family, group[0].query));
     for family in families.chunk_by(|a, b| a.0 == b.0).filter(|family| family.len() > 1 || !alone(family[0].1)) {
         let groups = family.iter().map(|(_, group)| Group::new(group, mode)).collect();

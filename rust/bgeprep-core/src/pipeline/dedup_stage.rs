@@ -152,7 +152,7 @@ fn is_about_others(layout: &BucketLayout, bucket: u32, action: Action) -> bool {
 
 /// Whether a record belongs to the partition of its query's cluster, and that is another one.
 fn leaves(record: &KeyRecord, near: &NearTables, partitions: usize, index: usize) -> bool {
-    let home = near.query.cluster(record.query_key) % partitions as u64;
+    let home = record.family(near) % partitions as u64;
     home as usize != index
 }
 
@@ -179,7 +179,7 @@ fn gather_families(stage: &Stage<'_>, near: &NearTables) -> Result<()> {
             if leaves(&record, near, partitions, index) {
                 bytes.clear();
                 record.encode(&mut bytes);
-                let home = near.query.cluster(record.query_key) % partitions as u64;
+                let home = record.family(near) % partitions as u64;
                 spill.append(home as usize, &bytes)?;
             }
         }

@@ -195,7 +195,7 @@ fn write_part(
             task: stage.layout.task(job.bucket),
         },
         writer: match job.path(parts.set) {
-            Some(file) => Some(PartWriter::create(&file, &job.source)?),
+            Some(file) => Some(PartWriter::create_of(parts.read.kind(), &file, &job.source)?),
             None => None,
         },
         result: SlotResult::default(),

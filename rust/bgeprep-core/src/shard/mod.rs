@@ -26,7 +26,8 @@ mod content;
 mod index;
 mod json;
 pub(crate) mod map;
-mod sink;
+pub(crate) mod sink;
+mod text_columns;
 
 pub use format::{Layout, ShardRow};
 pub use manifest::{Block, LengthStats, Lengths, Manifest, PartInfo, Removed, SourceEntry};

@@ -12,11 +12,12 @@ use arrow_ipc::{Block as IpcBlock, MetadataVersion};
 use fs_err as fs;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::format::{Column, Layout};
+use super::format::{Column, Layout, TextColumn};
 use super::index::{BatchIndex, metadata_length};
 use super::manifest::{Block, Manifest, PartInfo};
 use super::map::{map, wrong_length};
 use super::row::{Row, RowIndex};
+use crate::pair::SetKind;
 use crate::{Error, Result};
 
 /// Rows of one source: `first..first + rows`.
@@ -75,6 +76,10 @@ pub(super) struct Scores {
 }
 
 impl Scores {
+    fn none(rows: usize) -> Self {
+        Self { lists: OffsetBuffer::new_zeroed(rows), scores: ScalarBuffer::from(Vec::new()) }
+    }
+
     fn new(lists: &ListArray) -> Self {
         let scores = lists.values().as_primitive::<Float32Type>().values().clone();
         Self { lists: lists.offsets().clone(), scores }
@@ -170,6 +175,11 @@ impl ShardSet {
         &self.manifest
     }
 
+    /// What its rows are.
+    pub fn kind(&self) -> SetKind {
+        self.manifest.kind
+    }
+
     /// Number of rows.
     pub fn len(&self) -> u64 {
         self.places.rows()
@@ -249,8 +259,8 @@ impl ShardSet {
             return Ok(index);
         }
         let message = self.message(batch)?;
-        let index =
-            BatchIndex::load(&message, &self.batches[batch].block).map_err(|what| self.damaged(batch, &what))?;
+        let index = BatchIndex::load(&message, &self.batches[batch].block, self.kind())
+            .map_err(|what| self.damaged(batch, &what))?;
         // Two threads may both come here; both results are the same and one is kept.
         Ok(slot.get_or_init(|| index))
     }
@@ -260,13 +270,13 @@ impl ShardSet {
         if let Some(texts) = slot.get() {
             return Ok(texts);
         }
-        let texts = Texts::new(&self.decode(batch)?);
+        let texts = Texts::new(&self.decode(batch)?, self.kind());
         Ok(slot.get_or_init(|| texts))
     }
 
     fn decode(&self, batch: usize) -> Result<RecordBatch> {
         let block = &self.batches[batch].block;
-        decode(&self.message(batch)?, block).map_err(|what| self.damaged(batch, &what))
+        decode(&self.message(batch)?, block, self.kind()).map_err(|what| self.damaged(batch, &what))
     }
 
     /// The bytes of the batch's IPC message.
@@ -309,14 +319,14 @@ pub(super) fn present(folder: &Path, file: &PartInfo) -> Result<PathBuf> {
 }
 
 /// Checks a message against its checksum, then lets Arrow decode (and validate) it.
-pub(super) fn decode(message: &Buffer, block: &Block) -> Result<RecordBatch, String> {
+pub(super) fn decode(message: &Buffer, block: &Block, kind: SetKind) -> Result<RecordBatch, String> {
     let found = xxh3_64(message);
     if found != block.xxh3_64 {
         return Err(format!("damaged: xxh3-64 {found:016x}, the manifest says {:016x}", block.xxh3_64));
     }
     let metadata = metadata_length(message)?;
     let place = IpcBlock::new(0, metadata as i32, (message.len() - metadata) as i64);
-    let decoder = FileDecoder::new(Arc::clone(&Layout::current().schema), MetadataVersion::V5);
+    let decoder = FileDecoder::new(Arc::clone(&Layout::of(kind).schema), MetadataVersion::V5);
     let batch = decoder
         .read_record_batch(&place, message)
         .map_err(|error| format!("not a record batch of a part: {error}"))?
@@ -324,7 +334,7 @@ pub(super) fn decode(message: &Buffer, block: &Block) -> Result<RecordBatch, Str
     if batch.num_rows() != block.rows as usize {
         return Err(format!("{} rows, the manifest says {}", batch.num_rows(), block.rows));
     }
-    match batch.columns().iter().zip(Column::ALL).find(|(column, _)| column.null_count() > 0) {
+    match batch.columns().iter().zip(batch.schema().fields()).find(|(column, _)| column.null_count() > 0) {
         Some((_, column)) => Err(format!("column {} has nulls", column.name())),
         None => Ok(batch),
     }
@@ -332,7 +342,10 @@ pub(super) fn decode(message: &Buffer, block: &Block) -> Result<RecordBatch, Str
 
 impl Texts {
     /// Takes apart a batch that [`decode`] has checked, so all types are the schema's.
-    pub(super) fn new(batch: &RecordBatch) -> Self {
+    pub(super) fn new(batch: &RecordBatch, kind: SetKind) -> Self {
+        if kind == SetKind::Text {
+            return Self::of_texts(batch);
+        }
         let text = |column: Column| batch.column(column as usize).as_string::<i32>().clone();
         let list = |column: Column| batch.column(column as usize).as_list::<i32>();
         Self {
@@ -345,6 +358,26 @@ impl Texts {
             prompt: text(Column::Prompt),
             origin_file: text(Column::OriginFile),
             origin_line: batch.column(Column::OriginLine as usize).as_primitive::<UInt64Type>().values().clone(),
+        }
+    }
+}
+
+impl Texts {
+    /// Documents as pairs: the title is the query, the text the one positive.
+    fn of_texts(batch: &RecordBatch) -> Self {
+        let text = |column: TextColumn| batch.column(column as usize).as_string::<i32>().clone();
+        let rows = batch.num_rows();
+        let empty = StringArray::from_iter_values(std::iter::repeat_n("", rows));
+        Self {
+            query: text(TextColumn::Title),
+            pos: text(TextColumn::Text),
+            neg: empty.slice(0, 0),
+            pos_scores: Scores::none(rows),
+            neg_scores: Scores::none(rows),
+            id: empty.clone(),
+            prompt: empty,
+            origin_file: text(TextColumn::OriginFile),
+            origin_line: batch.column(TextColumn::OriginLine as usize).as_primitive::<UInt64Type>().values().clone(),
         }
     }
 }

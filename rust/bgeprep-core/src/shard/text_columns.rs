@@ -1,0 +1,98 @@
+//! Column buffers of a set of texts: see `columns.rs`, whose parts they are made of.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::ArrowError;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::columns::{Reused, Texts, numbers};
+use super::format::{Layout, ShardRow};
+use crate::pair::SetKind;
+use crate::{Error, Result};
+
+/// The batch being filled.
+pub(super) struct TextColumns {
+    bytes: usize,
+    text: Texts,
+    title: Texts,
+    key: Reused<u64>,
+    exact_key: Reused<u64>,
+    source: Texts,
+    origin_file: Texts,
+    origin_line: Reused<u64>,
+}
+
+impl TextColumns {
+    pub(super) fn new() -> Self {
+        Self {
+            bytes: 0,
+            text: Texts::new(),
+            title: Texts::new(),
+            key: Reused::new(),
+            exact_key: Reused::new(),
+            source: Texts::new(),
+            origin_file: Texts::new(),
+            origin_line: Reused::new(),
+        }
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.origin_line.values.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Appends a document that travelled as a pair.
+    pub(super) fn push(&mut self, row: &ShardRow<'_>, source: &str, bytes: usize) -> Result<()> {
+        let (&[text], &[key], &[exact_key]) = (row.pos, row.pos_keys, row.pos_exact_keys) else {
+            return Err(Error::Internal(format!("{}:{}: a document has one text", row.origin_file, row.origin_line)));
+        };
+        self.text.push(text);
+        self.title.push(row.query);
+        self.key.values.push(key);
+        self.exact_key.values.push(exact_key);
+        self.source.push(source);
+        self.origin_file.push(row.origin_file);
+        self.origin_line.values.push(row.origin_line);
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// The batch as Arrow sees it; it must be dropped before [`reclaim`](Self::reclaim).
+    pub(super) fn lend(&mut self) -> Result<RecordBatch, ArrowError> {
+        let columns = vec![
+            self.text.lend()?,
+            self.title.lend()?,
+            numbers(self.key.lend())?,
+            numbers(self.exact_key.lend())?,
+            self.source.lend()?,
+            self.origin_file.lend()?,
+            numbers(self.origin_line.lend())?,
+        ];
+        RecordBatch::try_new(Arc::clone(&Layout::of(SetKind::Text).binary), columns)
+    }
+
+    /// Checksum of the lent buffers that are read without the texts, see `format.rs`.
+    pub(super) fn index_checksum(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        hash.update(self.text.offsets.0.bytes());
+        hash.update(self.title.offsets.0.bytes());
+        hash.update(self.key.bytes());
+        hash.update(self.exact_key.bytes());
+        hash.digest()
+    }
+
+    /// Empties the batch and takes its memory back.
+    pub(super) fn reclaim(&mut self) {
+        for texts in [&mut self.text, &mut self.title, &mut self.source, &mut self.origin_file] {
+            texts.reclaim();
+        }
+        for numbers in [&mut self.key, &mut self.exact_key, &mut self.origin_line] {
+            numbers.reclaim();
+        }
+        self.bytes = 0;
+    }
+}
