@@ -34,6 +34,7 @@ from bgeprep.shardset import ShardSet, inspect, verify
 if TYPE_CHECKING:
     from bgeprep.batch import Batch, BatchLoader
     from bgeprep.mask import MaskedTexts, TextMasker
+    from bgeprep.text import TextBatch, TextLoader
 
 __all__ = [
     "Batch",
@@ -54,6 +55,8 @@ __all__ = [
     "ShardSet",
     "SourceConfig",
     "StoreError",
+    "TextBatch",
+    "TextLoader",
     "TextMasker",
     "TokenizerError",
     "__version__",
@@ -68,7 +71,14 @@ __all__ = [
 open = ShardSet.open
 
 
-_LOADERS = {"Batch": "batch", "BatchLoader": "batch", "MaskedTexts": "mask", "TextMasker": "mask"}
+_LOADERS = {
+    "Batch": "batch",
+    "BatchLoader": "batch",
+    "MaskedTexts": "mask",
+    "TextBatch": "text",
+    "TextLoader": "text",
+    "TextMasker": "mask",
+}
 
 
 def __getattr__(name: str) -> object:

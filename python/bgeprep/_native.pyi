@@ -12,12 +12,14 @@ from bgeprep.inputs import ArrowStream, Source
 from bgeprep.mask import MaskOptions
 from bgeprep.scores import Scores
 from bgeprep.shard import Made, RunOptions
+from bgeprep.text import _Options as _TextOptions
 
 __all__ = [
     "BatchReader",
     "PlanReader",
     "ShardReader",
     "TextMasker",
+    "TextReader",
     "__version__",
     "build_profile",
     "list_objects",
@@ -118,3 +120,22 @@ class TextMasker:
 
     def __new__(cls, masks: MaskOptions) -> TextMasker: ...
     def mask(self, texts: list[str], blocks: list[int], epoch: int) -> dict[str, Any]: ...
+
+@final
+class TextReader:
+    """One rank's masked blocks."""
+
+    def __new__(
+        cls,
+        shards: Path,
+        options: _TextOptions,
+        report: Callable[[str, int, int, int, int, int, int, int], None] | None,
+    ) -> TextReader: ...
+    def next(self) -> dict[str, Any] | None: ...
+    def state_json(self) -> str: ...
+    def restore(self, state: str) -> None: ...
+    def close(self) -> None: ...
+    def count_steps(self) -> int: ...
+    def plan(self, step: int) -> list[int]: ...
+    def block(self, id: int) -> tuple[int, int, int, int] | None: ...
+    def blocks(self) -> dict[str, Any]: ...

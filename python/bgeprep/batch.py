@@ -34,7 +34,9 @@ from bgeprep.errors import ConfigError
 __all__ = ["Batch", "BatchLoader"]
 
 
-class _HasPath(Protocol):
+class HasPath(Protocol):
+    """An open shard set, or whatever else knows the folder of one."""
+
     @property
     def path(self) -> Path: ...
 
@@ -162,7 +164,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        shards: str | os.PathLike[str] | _HasPath,
+        shards: str | os.PathLike[str] | HasPath,
         tokenizer: str | os.PathLike[str],
         *,
         batch_size: int,
@@ -248,7 +250,7 @@ class BatchLoader:
             retrieval_instruction=text,
             source_instructions=by_source,
             prefetch=prefetch,
-            threads=_threads() if threads is None else threads,
+            threads=default_threads() if threads is None else threads,
         )
         for field in fields(options):
             value = getattr(options, field.name)
@@ -361,7 +363,8 @@ def _instruction(given: str | Mapping[str, str] | bool | None) -> tuple[str, str
     return ("retrieval", given, {}) if given else ("off", "", {})
 
 
-def _threads() -> int:
+def default_threads() -> int:
+    """One thread a core, shared by the ranks of this machine, at most 16."""
     ranks_here = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(16, cores // ranks_here))

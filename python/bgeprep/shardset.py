@@ -144,8 +144,8 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
         by reason), `sources` (a dict each: `name`, `rows`, `bytes` of text, `task`, `language`, `weight`,
         `instruction`, `first` row, the same counts, and `lengths` in characters with count, mean, p5, p50, p95,
         p99 and max of query, pos and neg,
-        or of title and text in a set of texts), `kind` (`pairs` or `text`), `near` (clusters, near pairs and measured recall of queries and of
-        passages), `benchmarks` (those kept out, with their hits), `seed` and `hash`.
+        or of title and text in a set of texts), `kind` (`pairs` or `text`), `near` (clusters, near pairs and measured
+        recall of queries and of passages), `benchmarks` (those kept out, with their hits), `seed` and `hash`.
 
     Raises:
         ShardError: there is no complete set, or a part is missing or has another length than was written.

@@ -39,6 +39,7 @@ pub mod tokenize;
 
 pub mod batch;
 
+pub mod blocks;
 pub mod mask;
 
 pub use error::{Error, Result};

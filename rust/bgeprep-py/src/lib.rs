@@ -24,7 +24,7 @@ mod _native {
     #[pymodule_export]
     use super::stores::{list_objects, publish_set, published, published_log, split_url};
     #[pymodule_export]
-    use super::text::TextMasker;
+    use super::text::{TextMasker, TextReader};
 
     use pyo3::prelude::*;
 

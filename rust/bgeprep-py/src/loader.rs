@@ -19,7 +19,7 @@ use crate::arrays::set_arrays;
 use crate::error::to_py;
 
 /// How long a wait may last before Python's signal handlers get a look.
-const PATIENCE: Duration = Duration::from_millis(100);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Planned steps between two looks at Python's signal handlers.
 const STEPS_A_LOOK: u64 = 64;

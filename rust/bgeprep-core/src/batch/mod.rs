@@ -10,6 +10,7 @@
 
 pub mod collate;
 pub mod conflict;
+pub(crate) mod crew;
 pub mod loader;
 pub mod options;
 pub mod pass;
@@ -18,10 +19,10 @@ pub mod plan;
 pub mod rows;
 mod sampler;
 pub mod set_rows;
-mod slices;
+pub(crate) mod slices;
 pub mod state;
 mod wait;
-mod work;
+pub(crate) mod work;
 
 pub use collate::{CollateOptions, Instruction, RowArrays};
 pub use loader::{Loader, LoaderOptions, Next, RankBatch};

@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::collate::RowArrays;
 use crate::{Error, Result};
 
 /// A batch on its way: its rows are worked on in ranges.
@@ -34,26 +33,26 @@ pub(crate) enum Task<P> {
 }
 
 /// What the consumer gets.
-pub(crate) enum Popped<P> {
+pub(crate) enum Popped<P, A> {
     /// The oldest batch with its pieces in order.
-    Job(P, Vec<RowArrays>),
+    Job(P, Vec<A>),
     /// No batch is left, nor will there be.
     End,
     /// The oldest batch could not be made.
     Failed(Error),
 }
 
-struct Entry<P> {
+struct Entry<P, A> {
     job: Arc<Job<P>>,
     /// Rows from here on nobody has taken.
     next: usize,
-    pieces: Vec<Option<RowArrays>>,
+    pieces: Vec<Option<A>>,
     missing: usize,
     error: Option<Error>,
 }
 
-struct Inner<P> {
-    entries: VecDeque<Entry<P>>,
+struct Inner<P, A> {
+    entries: VecDeque<Entry<P, A>>,
     planning: bool,
     ended: bool,
     planning_error: Option<Error>,
@@ -61,21 +60,21 @@ struct Inner<P> {
 }
 
 /// Shared by the workers and the consumer.
-pub(crate) struct Queue<P> {
-    inner: Mutex<Inner<P>>,
+pub(crate) struct Queue<P, A> {
+    inner: Mutex<Inner<P, A>>,
     capacity: usize,
     work: Condvar,
     ready: Condvar,
 }
 
-impl<P> Queue<P> {
+impl<P, A> Queue<P, A> {
     pub(crate) fn new(capacity: usize) -> Self {
         let inner =
             Inner { entries: VecDeque::new(), planning: false, ended: false, planning_error: None, stopped: false };
         Self { inner: Mutex::new(inner), capacity, work: Condvar::new(), ready: Condvar::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner<P>> {
+    fn lock(&self) -> MutexGuard<'_, Inner<P, A>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -125,7 +124,7 @@ impl<P> Queue<P> {
     }
 
     /// Takes the worker's hold on the job too: when nothing is missing, the queue is its only owner.
-    pub(crate) fn done(&self, job: Arc<Job<P>>, piece: usize, arrays: Result<RowArrays>) {
+    pub(crate) fn done(&self, job: Arc<Job<P>>, piece: usize, arrays: Result<A>) {
         let mut inner = self.lock();
         let Some(entry) = inner.entries.iter_mut().find(|entry| Arc::ptr_eq(&entry.job, &job)) else { return };
         drop(job);
@@ -143,7 +142,7 @@ impl<P> Queue<P> {
     }
 
     /// The oldest batch, waiting for it no longer than `patience`.
-    pub(crate) fn pop(&self, patience: Duration) -> Option<Popped<P>> {
+    pub(crate) fn pop(&self, patience: Duration) -> Option<Popped<P, A>> {
         let until = Instant::now() + patience;
         let mut inner = self.lock();
         loop {

@@ -18,5 +18,6 @@ mod options;
 mod words;
 
 pub use arrays::TextArrays;
+pub(crate) use masker::MAX_TOKENS;
 pub use masker::Masker;
 pub use options::{BaseMasks, MaskCount, MaskOptions};

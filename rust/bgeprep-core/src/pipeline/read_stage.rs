@@ -212,6 +212,8 @@ pub fn run(
     let mut report = journal.finish()?;
     report.bucket_rows.resize(layout.buckets, 0);
     check_bad(plan, layout, &report, 1)?;
+    // Again: what stopped one run is already done for the next that goes on with its work.
+    check_kinds(plan, layout, &report)?;
     if let Some(filter) = &filters.scores {
         filter.check(report.scores.get_or_insert_default(), |row| layout.origin(row))?;
     }
