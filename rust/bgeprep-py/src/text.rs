@@ -20,7 +20,7 @@ use crate::loader::PATIENCE;
 
 /// Mirror of the Python options; see `bgeprep.TextMasker`.
 #[derive(FromPyObject)]
-struct Masks {
+struct Masking {
     tokenizer: PathBuf,
     max_seq_length: usize,
     seed: u64,
@@ -32,7 +32,7 @@ struct Masks {
     mask_count: String,
 }
 
-impl Masks {
+impl Masking {
     fn masker(&self) -> Result<Masker, Error> {
         let mask_count = MaskCount::from_name(&self.mask_count).ok_or_else(|| {
             let message = format!("expected \"tokens\" or \"maskable\", found {:?}", self.mask_count);
@@ -50,7 +50,7 @@ impl Masks {
     }
 }
 
-/// Masks texts that the caller brings.
+/// Masking texts that the caller brings.
 #[pyclass(module = "bgeprep._native", frozen)]
 pub(crate) struct TextMasker {
     masker: Masker,
@@ -59,7 +59,7 @@ pub(crate) struct TextMasker {
 #[pymethods]
 impl TextMasker {
     #[new]
-    fn new(py: Python<'_>, masks: Masks) -> PyResult<Self> {
+    fn new(py: Python<'_>, masks: Masking) -> PyResult<Self> {
         let masker = py.detach(|| masks.masker()).map_err(to_py)?;
         Ok(Self { masker })
     }
@@ -89,7 +89,7 @@ impl TextMasker {
 /// Mirror of the Python options; see `bgeprep.TextLoader`.
 #[derive(FromPyObject)]
 struct Options {
-    masks: Masks,
+    masks: Masking,
     batch_size: u64,
     num_epochs: Option<u64>,
     max_steps: Option<u64>,

@@ -217,20 +217,19 @@ impl Loader {
         if self.crew.as_ref().is_some_and(|crew| !crew.is_here()) {
             self.close();
         }
-        let crew = match self.crew.take() {
-            Some(crew) => crew,
-            None => {
-                let mut planner = self.planner()?;
-                planner.restore(&self.state)?;
-                let shared = Shared {
-                    queue: Queue::new(self.options.prefetch),
-                    planner: Mutex::new(planner),
-                    collator: Arc::clone(&self.collator),
-                    rank: self.options.rank,
-                    world_size: self.options.world_size,
-                };
-                Crew::start(shared, self.options.threads)?
-            }
+        let crew = if let Some(crew) = self.crew.take() {
+            crew
+        } else {
+            let mut planner = self.planner()?;
+            planner.restore(&self.state)?;
+            let shared = Shared {
+                queue: Queue::new(self.options.prefetch),
+                planner: Mutex::new(planner),
+                collator: Arc::clone(&self.collator),
+                rank: self.options.rank,
+                world_size: self.options.world_size,
+            };
+            Crew::start(shared, self.options.threads)?
         };
         Ok(Arc::clone(self.crew.insert(crew).shared()))
     }

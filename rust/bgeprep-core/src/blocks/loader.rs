@@ -146,18 +146,17 @@ impl TextLoader {
         if self.crew.as_ref().is_some_and(|crew| !crew.is_here()) {
             self.close();
         }
-        let crew = match self.crew.take() {
-            Some(crew) => crew,
-            None => {
-                let shared = Shared {
-                    queue: Queue::new(self.options.prefetch),
-                    source: Arc::clone(&self.source),
-                    next_step: AtomicU64::new(self.state.step),
-                    rank: self.options.rank,
-                    world_size: self.options.world_size,
-                };
-                Crew::start(shared, self.options.threads)?
-            }
+        let crew = if let Some(crew) = self.crew.take() {
+            crew
+        } else {
+            let shared = Shared {
+                queue: Queue::new(self.options.prefetch),
+                source: Arc::clone(&self.source),
+                next_step: AtomicU64::new(self.state.step),
+                rank: self.options.rank,
+                world_size: self.options.world_size,
+            };
+            Crew::start(shared, self.options.threads)?
         };
         Ok(Arc::clone(self.crew.insert(crew).shared()))
     }
@@ -180,7 +179,7 @@ impl Work for Shared {
     fn work(&self) {
         while let Some(task) = self.queue.take_task() {
             match task {
-                Task::Plan => self.queue.planned(caught(|| self.plan())),
+                Task::Plan => self.queue.planned(caught(|| Ok(self.plan()))),
                 Task::Rows(job, range) => {
                     let arrays = caught(|| {
                         let piece = job.piece();
@@ -200,10 +199,10 @@ impl Work for Shared {
 
 impl Shared {
     /// The next step; the queue asks one thread at a time.
-    fn plan(&self) -> Result<Option<Job<Piece>>> {
+    fn plan(&self) -> Option<Job<Piece>> {
         let step = self.next_step.fetch_add(1, Ordering::Relaxed);
         if step >= self.source.schedule.steps {
-            return Ok(None);
+            return None;
         }
         let ids = self.source.schedule.batch(step);
         let lengths: Vec<u64> =
@@ -211,7 +210,7 @@ impl Shared {
         let places = rank_slice(&lengths, &ids, self.rank, self.world_size);
         let blocks: Vec<u64> = places.into_iter().map(|place| ids[place]).collect();
         let count = blocks.len();
-        Ok(Some(Job::new(Piece { step, global: ids.len() as u64, blocks }, count, BLOCKS_A_TASK)))
+        Some(Job::new(Piece { step, global: ids.len() as u64, blocks }, count, BLOCKS_A_TASK))
     }
 }
 

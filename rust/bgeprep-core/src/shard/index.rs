@@ -3,10 +3,13 @@
 //! The buffers are found through the IPC message's own metadata and checked against
 //! `index_xxh3_64` before any of them is used, so planning over a set touches a twentieth of it.
 
+use std::sync::LazyLock;
+
 use arrow_buffer::{ArrowNativeType, Buffer, ScalarBuffer};
 use arrow_ipc::root_as_message;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::format::MAX_BATCH_ROWS;
 use super::manifest::Block;
 use crate::pair::SetKind;
 
@@ -143,26 +146,47 @@ impl BatchIndex {
     }
 }
 
+/// Boundaries of lists of one item each. What documents lack as pairs is the same for all batches,
+/// so that an open set of many holds it once.
+fn one_each(rows: usize) -> ScalarBuffer<i32> {
+    static STEPS: LazyLock<ScalarBuffer<i32>> = LazyLock::new(|| (0..=MAX_BATCH_ROWS as i32).collect());
+    STEPS.slice(0, rows + 1)
+}
+
+/// Boundaries of empty lists or texts.
+pub(super) fn none_each(rows: usize) -> ScalarBuffer<i32> {
+    static ZEROS: LazyLock<ScalarBuffer<i32>> = LazyLock::new(|| ScalarBuffer::from(vec![0; MAX_BATCH_ROWS + 1]));
+    ZEROS.slice(0, rows + 1)
+}
+
+fn no_key_each(rows: usize) -> ScalarBuffer<u64> {
+    static ZEROS: LazyLock<ScalarBuffer<u64>> = LazyLock::new(|| ScalarBuffer::from(vec![0; MAX_BATCH_ROWS]));
+    ZEROS.slice(0, rows)
+}
+
 impl BatchIndex {
     /// Documents as pairs: the title is the query, the text the one positive.
     fn of_texts<F: Fn(usize) -> (i64, i64)>(cursor: &mut Cursor<F>, rows: usize) -> Result<Self, String> {
+        if rows > MAX_BATCH_ROWS {
+            return Err(format!("{rows} rows, a batch has at most {MAX_BATCH_ROWS}"));
+        }
         let text = cursor.ends(text_place::TEXT, rows)?;
         let title = cursor.ends(text_place::TITLE, rows)?;
         let [key, exact_key] = [text_place::KEY, text_place::EXACT_KEY].map(|place| cursor.numbers(place, rows));
-        let one_each = || Ends((0..=rows as i32).collect());
-        let none_each = || Ends(ScalarBuffer::from(vec![0; rows + 1]));
+        let one_each = || Ends(one_each(rows));
+        let none_each = || Ends(none_each(rows));
         let no_keys = || KeyLists { lists: none_each(), keys: ScalarBuffer::from(Vec::new()) };
         Ok(Self {
             query: title,
             pos: one_each(),
             pos_texts: text,
             neg: none_each(),
-            neg_texts: Ends(ScalarBuffer::from(vec![0])),
-            query_key: ScalarBuffer::from(vec![0; rows]),
+            neg_texts: none_each(),
+            query_key: no_key_each(rows),
             pos_keys: KeyLists { lists: one_each(), keys: key? },
             neg_keys: no_keys(),
             also_pos_keys: no_keys(),
-            query_exact_key: ScalarBuffer::from(vec![0; rows]),
+            query_exact_key: no_key_each(rows),
             pos_exact_keys: KeyLists { lists: one_each(), keys: exact_key? },
             neg_exact_keys: no_keys(),
         })

@@ -13,7 +13,7 @@ use fs_err as fs;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::format::{Column, Layout, TextColumn};
-use super::index::{BatchIndex, metadata_length};
+use super::index::{BatchIndex, metadata_length, none_each};
 use super::manifest::{Block, Manifest, PartInfo};
 use super::map::{map, wrong_length};
 use super::row::{Row, RowIndex};
@@ -77,7 +77,7 @@ pub(super) struct Scores {
 
 impl Scores {
     fn none(rows: usize) -> Self {
-        Self { lists: OffsetBuffer::new_zeroed(rows), scores: ScalarBuffer::from(Vec::new()) }
+        Self { lists: OffsetBuffer::new(none_each(rows)), scores: ScalarBuffer::from(Vec::new()) }
     }
 
     fn new(lists: &ListArray) -> Self {
@@ -367,7 +367,7 @@ impl Texts {
     fn of_texts(batch: &RecordBatch) -> Self {
         let text = |column: TextColumn| batch.column(column as usize).as_string::<i32>().clone();
         let rows = batch.num_rows();
-        let empty = StringArray::from_iter_values(std::iter::repeat_n("", rows));
+        let empty = StringArray::new(OffsetBuffer::new(none_each(rows)), Buffer::from_vec(Vec::<u8>::new()), None);
         Self {
             query: text(TextColumn::Title),
             pos: text(TextColumn::Text),
