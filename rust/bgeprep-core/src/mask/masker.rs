@@ -114,19 +114,24 @@ impl Masker {
         let mut words = words(&out.flags[start..], !self.options.sep_visible);
         let target = self.target(self.options.decoder_mlm_probability, tokens, &words);
         let count = self.options.base_masks.of(tokens);
-        let mut open = vec![u8::MAX; tokens.div_ceil(8)];
-        if let (Some(last), 1..) = (open.last_mut(), tokens % 8) {
-            *last = (1 << (tokens % 8)) - 1;
+        let stride = tokens.div_ceil(8);
+        // A word of padding at the end, so that every run of tokens lies in two.
+        let mut open: Vec<u64> = vec![0; tokens.div_ceil(64) + 1];
+        for (at, bits) in open.iter_mut().enumerate().take_while(|(at, _)| at * 64 < tokens) {
+            *bits = u64::MAX >> 64_usize.saturating_sub(tokens - at * 64);
         }
+        let mut bits = open.clone();
+        out.base_bits.reserve(count * stride);
         for _ in 0..count {
-            let base = out.base_bits.len();
-            out.base_bits.extend_from_slice(&open);
-            let bits = &mut out.base_bits[base..];
+            bits.copy_from_slice(&open);
+            // Without a loop over the tokens: its end would be guessed wrong at every other word.
             draw(&mut words, target, &mut masks, |word| {
-                for at in word.positions() {
-                    bits[at / 8] &= !(1 << (at % 8));
-                }
+                let run = word.run();
+                let at = usize::from(word.start) / 64;
+                bits[at] &= !(run as u64);
+                bits[at + 1] &= !((run >> 64) as u64);
             });
+            out.base_bits.extend(bits.iter().flat_map(|bits| bits.to_le_bytes()).take(stride));
         }
         out.base_offsets.push(out.base_bits.len() as i64);
         match self.options.base_masks {

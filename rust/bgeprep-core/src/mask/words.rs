@@ -18,6 +18,11 @@ impl Word {
     pub(super) fn positions(self) -> std::ops::Range<usize> {
         usize::from(self.start)..usize::from(self.start) + usize::from(self.tokens)
     }
+
+    /// Its tokens as bits of the 128 that begin at the multiple of 64 below its start.
+    pub(super) fn run(self) -> u128 {
+        ((1 << self.tokens) - 1) << (self.start % 64)
+    }
 }
 
 /// The words of a text in order. Special tokens are none, but with `specials` those behind the
