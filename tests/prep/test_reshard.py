@@ -240,7 +240,8 @@ def test_incomplete_sets_and_sets_of_another_kind_are_errors(
     other = damaged(shards, tmp_path / "other", "plain/part-00000.arrow", 0.5)
     manifest = (shards / "manifest.json").read_text(encoding="utf-8")
     head = manifest.replace('"kind": "pairs"', '"kind": "images"').rsplit(',\n  "hash"', 1)[0]
-    (other / "manifest.json").write_text(f'{head},\n  "hash": "{bgeprep.text_hash(head).hex()}"\n}}\n', encoding="utf-8")
+    whole = f'{head},\n  "hash": "{bgeprep.text_hash(head).hex()}"\n}}\n'
+    (other / "manifest.json").write_text(whole, encoding="utf-8")
     assert 'a set of kind "images", expected a set of kind "pairs" or "text"' in fails(other)
     mixed = tmp_path / "mixed"
     damaged(shards, mixed / "set", "plain/part-00000.arrow", 0.5)
