@@ -111,6 +111,8 @@ bench: install ## criterion benches, then the peers (each in .venv-peers/<name>)
 	cargo bench --locked --package bgeprep-bench
 	$(MAKE) bench-peers
 	$(MAKE) bench-near
+	$(MAKE) bench-loader
+	$(MAKE) bench-tokenize
 
 .PHONY: bench-peers
 bench-peers: install ## bgeprep shard next to polars, duckdb and HF datasets on one file; options in ARGS="--rows 50000"
@@ -119,6 +121,14 @@ bench-peers: install ## bgeprep shard next to polars, duckdb and HF datasets on 
 .PHONY: bench-near
 bench-near: install ## near dedup next to rensa, datasketch, text-dedup and datatrove; options in ARGS="--rows 20000"
 	$(BIN)/python -m benches.peers.near $(ARGS)
+
+.PHONY: bench-loader
+bench-loader: install ## the batch loader next to sentence-transformers and FlagEmbedding; options in ARGS="--rows 50000"
+	$(BIN)/python -m benches.peers.loader $(ARGS)
+
+.PHONY: bench-tokenize
+bench-tokenize: install ## bgeprep.Tokenizer next to HF tokenizers, one core and two; options in ARGS="--passages 2000"
+	$(BIN)/python -m benches.peers.tokenize $(ARGS)
 
 .PHONY: bench-memory
 bench-memory: install ## peak memory and spill of bgeprep shard as the input grows; options in ARGS="--dedup near"

@@ -4,10 +4,12 @@
 //! words changed. A row is about 1.2 KB of JSON. The same seed gives the same bytes everywhere.
 
 mod settings;
+mod vocabulary;
 
 use std::fmt::Write as _;
 
 pub use settings::{clean_rules, plan, read_options, run_options};
+pub use vocabulary::word_piece;
 
 const ENGLISH: &str = "the of and to in a is that for it as was with be by on not he his but at are this have \
     from or had an they which one you were her all she there would their we him been has when who will more no \

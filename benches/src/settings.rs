@@ -26,7 +26,7 @@ pub fn read_options() -> ReadOptions {
 /// The cleaning rules at their defaults.
 pub fn clean_rules() -> CleanRules {
     CleanRules {
-        form: TextForm { nfc: true, strip_control: true, collapse_whitespace: true, keep_newlines: false },
+        form: TextForm::STRICT,
         min_query_chars: 2,
         max_query_chars: 16_384,
         min_passage_chars: 2,

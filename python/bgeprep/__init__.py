@@ -3,7 +3,7 @@
 ```
 files ─ read ─► clean ─► dedup ─► shuffle ─► shard set ─► plan ─► tokenise ─► batches (numpy)
         └──────────────── shard() ──────────────┘ │      └────── BatchLoader ──────┘
-                                              open(), inspect(), verify()
+                                              open(), inspect(), verify()           Tokenizer
 ```
 
 This package never imports torch; `bgetrain` does, and builds on this one.
@@ -11,7 +11,7 @@ This package never imports torch; `bgetrain` does, and builds on this one.
 
 from __future__ import annotations
 
-import importlib
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from bgeprep._native import __version__, build_profile
@@ -26,20 +26,34 @@ from bgeprep.config import (
     SourceConfig,
     load_config,
 )
-from bgeprep.errors import BgeprepError, ConfigError, CorpusError, ShardError, StoreError, TokenizerError
+from bgeprep.errors import (
+    BgeprepError,
+    ConfigError,
+    CorpusError,
+    ShardError,
+    SlowTokenizerWarning,
+    StoreError,
+    TokenizerError,
+)
 from bgeprep.scores import text_hash
 from bgeprep.shard import ShardResult, shard
 from bgeprep.shardset import ShardSet, inspect, verify
 
 if TYPE_CHECKING:
-    from bgeprep.batch import Batch, BatchLoader
+    from bgeprep.batch import BatchLoader
+    from bgeprep.batch_arrays import Batch, Chunk
+    from bgeprep.clusters import read_clusters, write_clusters
     from bgeprep.mask import MaskedTexts, TextMasker
+    from bgeprep.plan import BatchPlan, audit
     from bgeprep.text import TextBatch, TextLoader
+    from bgeprep.tokenize import Tokenizer
 
 __all__ = [
     "Batch",
     "BatchLoader",
+    "BatchPlan",
     "BgeprepError",
+    "Chunk",
     "CleanConfig",
     "ConfigError",
     "CorpusError",
@@ -53,38 +67,45 @@ __all__ = [
     "ShardError",
     "ShardResult",
     "ShardSet",
+    "SlowTokenizerWarning",
     "SourceConfig",
     "StoreError",
     "TextBatch",
     "TextLoader",
     "TextMasker",
+    "Tokenizer",
     "TokenizerError",
     "__version__",
+    "audit",
     "inspect",
     "load_config",
     "open",
+    "read_clusters",
     "shard",
     "text_hash",
     "verify",
+    "write_clusters",
 ]
 
 open = ShardSet.open
 
 
-_LOADERS = {
-    "Batch": "batch",
-    "BatchLoader": "batch",
-    "MaskedTexts": "mask",
-    "TextBatch": "text",
-    "TextLoader": "text",
-    "TextMasker": "mask",
+_LATE = {
+    "batch": {"BatchLoader"},
+    "batch_arrays": {"Batch", "Chunk"},
+    "plan": {"BatchPlan", "audit"},
+    "clusters": {"read_clusters", "write_clusters"},
+    "tokenize": {"Tokenizer"},
+    "mask": {"MaskedTexts", "TextMasker"},
+    "text": {"TextBatch", "TextLoader"},
 }
 
 
 def __getattr__(name: str) -> object:
-    """Imports a loader, and numpy with it, when it is first asked for: `bgeprep shard` needs neither."""
-    if name in _LOADERS:
-        return getattr(importlib.import_module(f"bgeprep.{_LOADERS[name]}"), name)
+    """Imports what needs numpy when it is first asked for: `bgeprep shard` does not."""
+    for module, names in _LATE.items():
+        if name in names:
+            return getattr(import_module(f"bgeprep.{module}"), name)
     raise AttributeError(f"module 'bgeprep' has no attribute {name!r}")
 
 

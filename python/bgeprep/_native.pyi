@@ -5,11 +5,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
+import numpy.typing as npt
+
 from bgeprep.batch import _Options
 from bgeprep.config import PrepConfig
 from bgeprep.exclude import Benchmark
 from bgeprep.inputs import ArrowStream, Source
 from bgeprep.mask import MaskOptions
+from bgeprep.plan import PlanOptions
 from bgeprep.scores import Scores
 from bgeprep.shard import Made, RunOptions
 from bgeprep.text import _Options as _TextOptions
@@ -20,6 +24,7 @@ __all__ = [
     "ShardReader",
     "TextMasker",
     "TextReader",
+    "TextTokenizer",
     "__version__",
     "build_profile",
     "list_objects",
@@ -49,6 +54,9 @@ def shard(
 
 def spool(stream: ArrowStream, path: Path) -> int:
     """Writes an Arrow stream to a file that the readers take as input; returns its rows."""
+
+def sweep(path: Path) -> None:
+    """Removes a work folder that a killed run left, unless a run is writing there."""
 
 def text_hash(text: str) -> bytes:
     """What a cleaned text is called in score files: xxh3-128 of its UTF-8, big-endian."""
@@ -107,12 +115,52 @@ class BatchReader:
     def count_steps(self) -> int: ...
     def plan(self) -> PlanReader: ...
     def report_json(self) -> str: ...
+    def tokenizer_engine(self) -> tuple[str, str | None]: ...
 
 @final
 class PlanReader:
     """Global batches, one by one."""
 
+    def __new__(cls, shards: Path, settings: PlanOptions) -> PlanReader: ...
     def next(self) -> dict[str, Any] | None: ...
+    def state_json(self) -> str: ...
+    def restore(self, state: str) -> None: ...
+    def report_json(self) -> str: ...
+
+def audit(
+    shards: Path,
+    settings: PlanOptions,
+    report: Callable[[str, int, int, int, int, int, int, int], None] | None,
+) -> str:
+    """Plans a whole run and checks every batch; JSON of what was found, and of what became of the rows."""
+
+@final
+class TextTokenizer:
+    """An open tokenizer."""
+
+    def __new__(cls, path: Path) -> TextTokenizer: ...
+    @property
+    def engine(self) -> str: ...
+    @property
+    def why_not(self) -> str | None: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def special_tokens(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
+    def special_ids(self) -> Sequence[int | None]: ...
+    def id_of(self, token: str) -> int | None: ...
+    def is_special(self, id: int) -> bool: ...
+    def encode(
+        self, texts: Sequence[str], max_length: int, threads: int
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]: ...
+    def encode_words(
+        self, texts: Sequence[str], max_length: int, threads: int
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], npt.NDArray[np.int64]]: ...
+    def encode_offsets(
+        self, texts: Sequence[str], threads: int
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint32], npt.NDArray[np.int64]]: ...
 
 @final
 class TextMasker:

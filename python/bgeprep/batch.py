@@ -19,107 +19,29 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, Literal
 
 from bgeprep._native import BatchReader
-from bgeprep.errors import ConfigError
+from bgeprep.batch_arrays import Batch, Chunk
+from bgeprep.errors import SlowTokenizerWarning
+from bgeprep.plan import HasPath, PlanOptions, check_ranges, plan_options
 
 __all__ = ["Batch", "BatchLoader"]
-
-
-class HasPath(Protocol):
-    """An open shard set, or whatever else knows the folder of one."""
-
-    @property
-    def path(self) -> Path: ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Batch:
-    """One rank's rows of one global batch, as numpy arrays that share no memory with anything else.
-
-    n rows, m documents, k known keys, Tq and Td tokens. A rank may have no row at all (n = m = 0): it takes part in
-    collective operations all the same.
-
-    Attributes:
-        step: global batch of the run, from 0.
-        epoch: from 0.
-        source: name of the source all rows come from; None where a batch mixes sources.
-        task: `retrieval`, `symmetric` or `classification`; a `classification` batch is planned for training without
-            in-batch negatives. None where a batch mixes sources.
-        global_rows: rows of the global batch over all ranks.
-        row_ids: uint64[n], places of the rows in the shard set; longest row (in bytes) first.
-        source_ids: uint32[n], each row's source, as an index into the manifest's sources.
-        query_ids: int32[Tq], tokens of all queries with instruction and special tokens, not padded.
-        query_offsets: int64[n + 1]; row i owns `query_ids[query_offsets[i]:query_offsets[i + 1]]`.
-        doc_ids: int32[Td], tokens of all documents with special tokens.
-        doc_offsets: int64[m + 1]; document j owns `doc_ids[doc_offsets[j]:doc_offsets[j + 1]]`.
-        doc_rows: int64[m], the row (0 to n - 1) each document belongs to. A row's documents are contiguous, its
-            positive first.
-        doc_is_positive: bool[m].
-        doc_scores: float32[m], teacher scores; NaN where there is none.
-        query_keys: uint64[n]. Equal keys mean equal texts, for the purpose of batching.
-        doc_keys: uint64[m].
-        known_keys: uint64[k], keys of all positives of each row's query, chosen or not.
-        known_offsets: int64[n + 1]; row i owns `known_keys[known_offsets[i]:known_offsets[i + 1]]`.
-        state_json: `state` as text.
-    """
-
-    step: int
-    epoch: int
-    source: str | None
-    task: str | None
-    global_rows: int
-    row_ids: npt.NDArray[np.uint64]
-    source_ids: npt.NDArray[np.uint32]
-    query_ids: npt.NDArray[np.int32]
-    query_offsets: npt.NDArray[np.int64]
-    doc_ids: npt.NDArray[np.int32]
-    doc_offsets: npt.NDArray[np.int64]
-    doc_rows: npt.NDArray[np.int64]
-    doc_is_positive: npt.NDArray[np.bool_]
-    doc_scores: npt.NDArray[np.float32]
-    query_keys: npt.NDArray[np.uint64]
-    doc_keys: npt.NDArray[np.uint64]
-    known_keys: npt.NDArray[np.uint64]
-    known_offsets: npt.NDArray[np.int64]
-    state_json: str
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """Where to resume behind this batch: give it to `load_state_dict` or `BatchLoader(state=…)`.
-
-        Plain JSON values. `step` counts the batches yielded so far, this one included.
-        """
-        state: dict[str, Any] = json.loads(self.state_json)
-        return state
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Options:
     """What `_native.BatchReader` reads, attribute by attribute."""
 
+    plan: PlanOptions
     tokenizer: Path
-    batch_size: int
     rank: int
     world_size: int
-    seed: int
-    num_epochs: int | None
-    max_steps: int | None
-    mix: str
-    weights: dict[str, float] | None
-    alpha: float
-    negatives: int
-    negative_choice: str
-    drop_last: bool
-    min_fill: float
     query_max_len: int
     passage_max_len: int
     instruction: str
@@ -127,9 +49,9 @@ class _Options:
     source_instructions: dict[str, str]
     prefetch: int
     threads: int
-
-
-_LIMITS = {"seed": 2**64, "num_epochs": 2**63, "max_steps": 2**63}
+    layout: str
+    max_tokens: int
+    pad_multiple_of: int
 
 
 class BatchLoader:
@@ -142,11 +64,12 @@ class BatchLoader:
     pass has an order of its own.
 
     **Rows that do not fit** a batch, because they share a key with one of its rows, wait and go first into the next
-    batch that takes them. At the end of a pass batches get shorter; when fewer than `min_fill * batch_size` (and at
-    least 2) of the waiting rows fit together, they are given up for this pass, counted, and listed by `report()`.
-    What simply remains at the end of a pass is a short last batch, unless `drop_last`. A hard negative that would be
-    a false negative for any row of the batch gives way to another of its list, or is left out; it never makes a row
-    wait.
+    batch that takes them. Rows that share a key with others stand evenly over a pass, so that few ever wait. A batch
+    that its source cannot fill (many questions on few passages, or the end of its pass) is topped up with rows of its
+    group; what is still short is a short batch, unless `drop_last`. When fewer than `min_fill * batch_size` rows (and
+    fewer than 2) fit together, they are given up for this pass, counted, and listed by `report()`. A hard negative that
+    would be a false negative for any row of the batch gives way to another of its list, or is left out; it never makes
+    a row wait.
 
     **Documents.** Each visit of a row shows one of its positives, the next one in the next pass, and up to
     `train_group_size - 1` of its negatives: fewer where the list has fewer, never one text twice.
@@ -155,8 +78,8 @@ class BatchLoader:
     is prepared ahead. Resuming replays nothing, and may use another `world_size`, number of threads or length.
 
     **Threads** start with the first batch and end with `close()`, the end of the `with` block, the end of the run, or
-    the object. The GIL is released while waiting and Ctrl-C interrupts it. After a fork the child starts threads of its
-    own and goes on from the last batch yielded to it.
+    the object. The GIL is released while waiting and Ctrl-C interrupts it. After a fork, or where a loader is given to
+    a spawned process, the child starts threads of its own and goes on from the last batch yielded before.
 
     Iterating again goes on where the last iteration stopped; behind the end of the run there is nothing more, until
     `load_state_dict`.
@@ -179,11 +102,19 @@ class BatchLoader:
         negative_choice: Literal["sample", "top"] = "sample",
         drop_last: bool = False,
         min_fill: float = 0.01,
+        top_up: bool = True,
+        groups: Mapping[str, str] | None = None,
+        batch_by: Literal["source", "mixed", "cluster"] = "source",
+        clusters: str | os.PathLike[str] | None = None,
+        cluster_share: float = 0.5,
         query_max_len: int = 64,
         passage_max_len: int = 256,
         query_instruction: str | Mapping[str, str] | bool | None = True,
         prefetch: int = 4,
         threads: int | None = None,
+        layout: Literal["packed", "padded"] = "packed",
+        max_tokens: int = 16_384,
+        pad_multiple_of: int = 1,
         state: Mapping[str, Any] | None = None,
     ) -> None:
         """Opens the set and checks the options; reads no row yet.
@@ -207,6 +138,14 @@ class BatchLoader:
                 the list.
             drop_last: leave out batches shorter than `batch_size`.
             min_fill: smallest share of `batch_size` worth a batch when colliding rows are all that is left of a pass.
+            top_up: fill a batch that its source cannot fill with rows of its group.
+            groups: names of groups by source. Sources not named are of one group with those of their task and language.
+            batch_by: "source": the rows of a batch come from one source (but for what tops it up). "mixed": from all
+                sources at once, in proportion; sources trained without in-batch negatives keep to themselves.
+                "cluster": from one source, and `cluster_share` of the rows in batches of one topic cluster, or as few
+                as fill it.
+            clusters: Parquet file of the topic cluster of each row, as `write_clusters` makes it; for "cluster".
+            cluster_share: share of the rows of a pass that come in batches drawn within clusters.
             query_max_len: tokens of a query, its instruction and the special tokens, at most. Longer ones are cut at
                 the end, so that the instruction stays.
             passage_max_len: tokens of a document with the special tokens, at most.
@@ -216,6 +155,10 @@ class BatchLoader:
             prefetch: batches to keep ready or in work.
             threads: tokenising threads; None for one a core, shared by the ranks of this machine
                 (`LOCAL_WORLD_SIZE`), at most 16.
+            layout: "padded" gives the texts as padded rectangles (`Batch.query_chunks`, `Batch.doc_chunks`) too: sorted
+                by length and cut by `max_tokens`, by the rule of `bgetrain.padding.length_sorted_chunks`.
+            max_tokens: tokens of a rectangle at most, padding included; a longer text is one of its own.
+            pad_multiple_of: the length of a rectangle is a multiple of this.
             state: where to resume, as `state_dict()` or `Batch.state` gave it.
 
         Raises:
@@ -223,44 +166,74 @@ class BatchLoader:
                 another shard set, version or plan; the message names what differs.
             ShardError: the folder holds no complete shard set.
             TokenizerError: the tokenizer file is missing or not a fast tokenizer.
+
+        Warns:
+            SlowTokenizerWarning: the tokenizer is not a BERT WordPiece, or has something that is not understood here;
+                the `tokenizers` crate does the work, several times slower. The message names what it is.
         """
-        if train_group_size < 1:
-            raise ConfigError(f"batch.train_group_size: expected at least 1 (the positive), found {train_group_size}")
-        path = shards if isinstance(shards, str | os.PathLike) else shards.path
-        mix, mapping = _mix(weights, alpha)
-        instruction, text, by_source = _instruction(query_instruction)
-        options = _Options(
-            tokenizer=Path(tokenizer),
+        path, plan = plan_options(
+            shards,
             batch_size=batch_size,
-            rank=rank,
-            world_size=world_size,
             seed=seed,
             num_epochs=num_epochs,
             max_steps=max_steps,
-            mix=mix,
-            weights=mapping,
-            alpha=float(alpha or 0.0),
-            negatives=train_group_size - 1,
+            weights=weights,
+            alpha=alpha,
+            train_group_size=train_group_size,
             negative_choice=negative_choice,
             drop_last=drop_last,
             min_fill=min_fill,
+            top_up=top_up,
+            groups=groups,
+            batch_by=batch_by,
+            clusters=clusters,
+            cluster_share=cluster_share,
+        )
+        instruction, text, by_source = _instruction(query_instruction)
+        threads = default_threads() if threads is None else threads
+        check_ranges(
+            rank=rank,
+            world_size=world_size,
+            query_max_len=query_max_len,
+            passage_max_len=passage_max_len,
+            prefetch=prefetch,
+            threads=threads,
+            max_tokens=max_tokens,
+            pad_multiple_of=pad_multiple_of,
+        )
+        options = _Options(
+            plan=plan,
+            tokenizer=Path(tokenizer),
+            rank=rank,
+            world_size=world_size,
             query_max_len=query_max_len,
             passage_max_len=passage_max_len,
             instruction=instruction,
             retrieval_instruction=text,
             source_instructions=by_source,
             prefetch=prefetch,
-            threads=default_threads() if threads is None else threads,
+            threads=threads,
+            layout=layout,
+            max_tokens=max_tokens,
+            pad_multiple_of=pad_multiple_of,
         )
-        for field in fields(options):
-            value = getattr(options, field.name)
-            if isinstance(value, int) and not 0 <= value < _LIMITS.get(field.name, 2**31):
-                limit = _LIMITS.get(field.name, 2**31)
-                raise ConfigError(f"batch.{field.name}: expected a number from 0 to {limit - 1}, found {value}")
-        self._native = BatchReader(Path(path), options)
+        self.__setstate__({"shards": path, "options": options, "state": state})
+        if (why_not := self._native.tokenizer_engine()[1]) is not None:
+            message = f"{os.fspath(tokenizer)}: {why_not}; the tokenizers crate does the work, which is slow"
+            warnings.warn(message, SlowTokenizerWarning, stacklevel=2)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a process that is spawned needs: it opens the set again and goes on behind the batch yielded last."""
+        return {"shards": self._shards, "options": self._options, "state": self.state_dict()}
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        """Opens the set."""
+        self._shards, self._options = kept["shards"], kept["options"]
+        self._native = BatchReader(self._shards, self._options)
+        self._engine = self._native.tokenizer_engine()[0]
         self._steps: int | None = None
-        if state is not None:
-            self.load_state_dict(state)
+        if kept["state"] is not None:
+            self.load_state_dict(kept["state"])
 
     def __iter__(self) -> Iterator[Batch]:
         """Goes on behind the batch yielded last."""
@@ -270,13 +243,16 @@ class BatchLoader:
         """The next batch of this rank.
 
         Raises:
-            ShardError: a part is damaged; the message names part and record batch.
+            ShardError: a part is damaged; the message names part, record batch, row and both checksums.
             ConfigError: a row's own prompt leaves no room for its query, or no batch can be formed.
             StopIteration: the run is over.
         """
         found = self._native.next()
         if found is None:
             raise StopIteration
+        for name in ("query_chunks", "doc_chunks"):
+            if found[name] is not None:
+                found[name] = [Chunk(rows=rows, input_ids=ids, lengths=n) for rows, ids, n in found[name]]
         return Batch(**found)
 
     def __len__(self) -> int:
@@ -288,6 +264,11 @@ class BatchLoader:
         if self._steps is None:
             self._steps = self._native.count_steps()
         return self._steps
+
+    @property
+    def tokenizer_engine(self) -> str:
+        """What tokenises: `wordpiece`, which is fast, or `tokenizers`, the crate of that name."""
+        return self._engine
 
     def plan(self) -> Iterator[dict[str, Any]]:
         """Yields the global batches of the whole run from its beginning, without tokenising anything.
@@ -316,10 +297,12 @@ class BatchLoader:
         """What became of the rows up to the batch yielded last.
 
         Returns:
-            `{"steps", "sources": [{"name", "passes", "waiting", "batches", "rows", "short_batches", "waited",
-            "unplaced_conflict", "unplaced_last_batch", "negatives_swapped", "negatives_left_out"}],
-            "unplaced": [{"row", "source", "pass", "reason"}]}`. Counts are of the whole run; the list of unplaced rows
-            is of this object's part of it. `reason` is `conflict` or `last_batch`.
+            `{"steps", "sources": [{"name", "passes", "waiting", "batches", "rows", "lent_rows", "short_batches",
+            "waited", "unplaced_conflict", "unplaced_last_batch", "negatives_swapped", "negatives_left_out"}],
+            "unplaced": [{"row", "source", "pass", "reason"}], "tokens", "padded_tokens", "unsorted_padded_tokens"}`.
+            Counts are of the whole run; the list of unplaced rows, and tokens, are of this object's part of it.
+            `reason` is `conflict` or `last_batch`. `padded_tokens` is what was handed out, padding included; the last
+            is what it had been with one rectangle for all queries of a batch and one for all its documents.
         """
         report: dict[str, Any] = json.loads(self._native.report_json())
         return report
@@ -340,19 +323,6 @@ class BatchLoader:
     ) -> None:
         """Closes the loader."""
         self.close()
-
-
-def _mix(
-    weights: Mapping[str, float] | Literal["all_rows"] | None, alpha: float | None
-) -> tuple[str, dict[str, float] | None]:
-    if isinstance(weights, str):
-        if weights != "all_rows" or alpha is not None:
-            found = f"{weights!r}" if alpha is None else f"{weights!r} and alpha={alpha}"
-            raise ConfigError(f'batch.weights: expected weights by source name, "all_rows" or None, found {found}')
-        return "all_rows", None
-    if weights is not None:
-        return "weighted", {name: float(weight) for name, weight in weights.items()}
-    return ("manifest", None) if alpha is None else ("weighted", None)
 
 
 def _instruction(given: str | Mapping[str, str] | bool | None) -> tuple[str, str, dict[str, str]]:

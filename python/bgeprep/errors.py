@@ -9,13 +9,23 @@ BgeprepError
 └── TokenizerError   (ValueError)  a tokenizer file that cannot be used; has `path`
 ```
 
+`SlowTokenizerWarning` (UserWarning) says that a tokenizer works, but slowly.
+
 The operating system's own refusals (no such file, no permission, no space) stay `OSError` and its
 subclasses; Ctrl-C stays `KeyboardInterrupt`. Bad rows are no errors: they are counted rejects.
 """
 
 from __future__ import annotations
 
-__all__ = ["BgeprepError", "ConfigError", "CorpusError", "ShardError", "StoreError", "TokenizerError"]
+__all__ = [
+    "BgeprepError",
+    "ConfigError",
+    "CorpusError",
+    "ShardError",
+    "SlowTokenizerWarning",
+    "StoreError",
+    "TokenizerError",
+]
 
 
 class BgeprepError(Exception):
@@ -78,3 +88,7 @@ class TokenizerError(BgeprepError, ValueError):
         """Keeps the place beside the message."""
         super().__init__(message)
         self.path = path
+
+
+class SlowTokenizerWarning(UserWarning):
+    """A tokenizer is not of the kind that is fast here; the message names what in its file is not understood."""

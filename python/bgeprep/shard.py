@@ -166,8 +166,8 @@ def shard(
             sources = reshard.choose(sources, only_sources, drop_sources)
             settings = reshard.settle_dedup(settings, sources)
             sources += reshard.against(settings.against)
-            work = None if url else tmp
-            return _run(settings, sources, folder, url, threads, parse_bytes(memory), work, overwrite, report)
+            target = _Target(folder, url, None if url else tmp, overwrite)
+            return _run(settings, sources, target, threads, parse_bytes(memory), report)
         finally:
             if streams:
                 shutil.rmtree(spool, ignore_errors=True)
@@ -179,25 +179,38 @@ def _override(source: Source, overrides: Mapping[str, Any], clean: CleanConfig) 
     return dataclasses.replace(source, config=config, clean=config.rules(clean))
 
 
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where a set goes: a folder, from which it is sent on where there is a URL."""
+
+    out: Path
+    url: str | None
+    tmp: str | os.PathLike[str] | None
+    overwrite: bool
+
+
 def _run(
     settings: PrepConfig,
     sources: list[Source],
-    out: Path,
-    url: str | None,
+    target: _Target,
     threads: int,
     memory: int,
-    tmp: str | os.PathLike[str] | None,
-    overwrite: bool,
     report: Report | None,
 ) -> ShardResult:
+    out, url, overwrite = target.out, target.url, target.overwrite
     _refuse_own_input(out, sources)
     benchmarks, scores = find_benchmarks(settings.exclude.paths), find_scores(settings.scores)
     resolved = json.dumps(_resolved(settings, sources, benchmarks), sort_keys=True, ensure_ascii=False)
     fingerprint = _fingerprint(resolved, sources, benchmarks, scores)
     names = tuple(source.config.name for source in sources if not source.against)
     skipped = tuple(name for source in sources for name in source.skipped)
+    work = Path(target.tmp) / f"bgeprep-{fingerprint[:16]}" if target.tmp else out / ".work"
     found = _complete_set(url or out, fingerprint, overwrite)
     if found:
+        # A run killed behind its last step leaves work files beside a whole set.
+        for folder in {work, out / ".work"}:
+            if os.access(folder, os.W_OK):
+                _native.sweep(folder)
         return dataclasses.replace(found, sources=names, skipped_files=skipped)
     unsent = _complete_set(out, fingerprint, overwrite=True) if url else None
     if url and unsent:
@@ -206,7 +219,6 @@ def _run(
         return dataclasses.replace(
             unsent, path=url, up_to_date=False, resumed=True, sources=names, skipped_files=skipped
         )
-    work = Path(tmp) / f"bgeprep-{fingerprint[:16]}" if tmp else out / ".work"
     # Named once: a log of ten thousand files would be longer than the manifest.
     folders = sorted({_folder(file) for source in sources for file in source.files})
     log = {"threads": threads, "memory": memory, "inputs": folders[:100], "started": round(time.time(), 3)}

@@ -80,6 +80,12 @@ class ShardSet:
         return str(self.manifest["kind"])
 
     @property
+    def hash(self) -> str:
+        """Identifies the set: that of its manifest."""
+        found: str = self.manifest["hash"]
+        return found
+
+    @property
     def sources(self) -> list[dict[str, Any]]:
         """The sources in set order: `name`, `task`, counts, lengths …, and their rows `first` … `first + rows - 1`."""
         firsts = [first for first, _ in self._reader.source_ranges()]

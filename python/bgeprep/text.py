@@ -26,9 +26,10 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 from bgeprep._native import TextReader
-from bgeprep.batch import HasPath, default_threads
+from bgeprep.batch import default_threads
 from bgeprep.errors import ConfigError
 from bgeprep.mask import MaskedTexts, MaskOptions
+from bgeprep.plan import HasPath
 
 __all__ = ["Block", "TextBatch", "TextLoader"]
 

@@ -82,6 +82,14 @@ class DataConfig:
     source_alpha: float | None = _setting(
         None, "share of a source: rows to this power [weights of the shard set, else every row once]", low=0.0
     )
+    batch_by: str = _setting(
+        "source",
+        "rows of a batch come from one source, from all in proportion, or from one topic cluster",
+        choices=("source", "mixed", "cluster"),
+    )
+    clusters: str | None = _setting(None, "Parquet file of row and cluster, for --batch_by cluster")
+    cluster_share: float = _setting(0.5, "share of the rows in batches of one cluster", low=0.0, high=1.0)
+    top_up: bool = _setting(True, "fill a batch that its source cannot fill from sources of its task and language")
     dataloader_num_workers: int = _setting(0, "threads that read and tokenise; 0 chooses", low=0)
     dataloader_prefetch_factor: int = _setting(4, "batches made ahead", low=1)
 
@@ -95,6 +103,13 @@ class LossConfig:
     """InfoNCE."""
 
     temperature: float = _setting(0.02, "divides the scores; scale is its inverse (BGE v1 0.01, v1.5 0.02)", above=0.0)
+    false_negative_margin: float | None = _setting(
+        None,
+        "leave out documents of other rows that score this much higher (cosine) than the positive; 2 leaves none out "
+        "[0.1 with --batch_by cluster, else 2]",
+        low=0.0,
+        high=2.0,
+    )
     negatives_cross_device: bool = _setting(True, "the documents of all processes are negatives")
 
     def __post_init__(self) -> None:

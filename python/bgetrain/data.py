@@ -4,6 +4,9 @@
 2. `open_loader` opens the planned, tokenised batches of this rank.
 3. `BatchStream` turns them into `TrainBatch`es, groups those of one step, and times the waiting.
 
+The trainer pads by itself, queries and documents in common rectangles; who takes the loader's rectangles instead
+(`BatchLoader(layout="padded")`) makes tensors of them with `chunk_tensors`.
+
 Keys and row ids are unsigned in the shard set; torch compares them as the int64 of the same bits.
 """
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from bgeprep import Chunk
     from bgetrain.config import TrainConfig
 
 __all__ = [
@@ -34,6 +38,7 @@ __all__ = [
     "Loader",
     "ShardFacts",
     "TrainBatch",
+    "chunk_tensors",
     "describe_shards",
     "open_loader",
     "train_batch",
@@ -206,6 +211,10 @@ def open_loader(
         num_epochs=run.num_train_epochs,
         max_steps=run.max_steps * accumulation if run.max_steps > 0 else None,
         alpha=data.source_alpha,
+        batch_by=data.batch_by,  # type: ignore[arg-type]
+        clusters=data.clusters,
+        cluster_share=data.cluster_share,
+        top_up=data.top_up,
         # not given means: what the shard set says of each source
         query_instruction=True if instruction is None else instruction,
         prefetch=data.dataloader_prefetch_factor,
@@ -286,6 +295,19 @@ def train_batch(batch: Batch, in_batch: tuple[bool, ...]) -> TrainBatch:
 def _bits(values: NDArray[np.uint64]) -> Tensor:
     # a copy, since torch cannot hold the read-only arrays that a loader may hand out
     return torch.from_numpy(values.astype(np.uint64).view(np.int64))
+
+
+def chunk_tensors(chunk: Chunk) -> tuple[Tensor, Tensor]:
+    """Turns a padded rectangle into what an encoder takes.
+
+    Args:
+        chunk: b texts padded to length L.
+
+    Returns:
+        input_ids int32 [b, L], which shares the memory of the chunk, and attention_mask bool [b, L].
+    """
+    input_ids = torch.from_numpy(chunk.input_ids)
+    return input_ids, torch.arange(input_ids.shape[1]) < torch.from_numpy(chunk.lengths)[:, None]
 
 
 class BatchStream:

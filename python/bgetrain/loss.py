@@ -13,17 +13,18 @@ Who is in A(i). A text is named by its 64-bit key. Document j is left out for qu
 positive, where
 - its key is a known positive of i, the key of i's own positive, or the key of the query itself, or
 - it repeats a document that is counted already, or
-- the source of i is trained without in-batch negatives and j belongs to another row.
+- the source of i is trained without in-batch negatives and j belongs to another row, or
+- `leave_out_likely` is asked for, and j belongs to another row and scores far above i's own positive.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-__all__ = ["Candidates", "candidates", "info_nce", "scaled_loss"]
+__all__ = ["Candidates", "candidates", "info_nce", "leave_out_likely", "scaled_loss"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,16 @@ class Candidates:
         own: int64 [n], the column of each query's own positive.
         masked: int64 [n], documents left out because they are a known positive or the query itself.
         repeated: int64 [n], documents left out because they are counted already.
+        likely: int64 [n], documents left out because they score like a positive.
+        same_row: bool [n, M], documents that the query's own row brought.
     """
 
     allowed: Tensor
     own: Tensor
     masked: Tensor
     repeated: Tensor
+    likely: Tensor
+    same_row: Tensor
 
     @property
     def negatives(self) -> Tensor:
@@ -100,7 +105,32 @@ def candidates(
         own=own,
         masked=(is_known & in_scope).sum(dim=1),
         repeated=(is_repeat & in_scope & ~is_known).sum(dim=1),
+        likely=torch.zeros_like(row_ids),
+        same_row=same_row,
     )
+
+
+@torch.no_grad()
+def leave_out_likely(queries: Tensor, documents: Tensor, chosen: Candidates, margin: float) -> Candidates:
+    """Leaves out documents of other rows that are more like the query than its positive is, by more than a margin.
+
+    The model in training is its own guide (Zhang et al. 2025, Qwen3 Embedding, section 2.2, where the margin is 0.1).
+    A row's own hard negatives stay: they were chosen to be none of its positives.
+
+    Args:
+        queries: float [n, D].
+        documents: float [M, D].
+        chosen: which documents count so far.
+        margin: by how much the cosine has to be higher.
+
+    Returns:
+        The candidates that are left.
+    """
+    with torch.autocast(device_type=queries.device.type, enabled=False):
+        cosines = torch.nn.functional.normalize(queries, dim=1) @ torch.nn.functional.normalize(documents, dim=1).T
+    of_positive = cosines.gather(1, chosen.own[:, None])
+    likely = chosen.allowed & ~chosen.same_row & (cosines > of_positive + margin)
+    return replace(chosen, allowed=chosen.allowed & ~likely, likely=likely.sum(dim=1))
 
 
 def _find(keys: Tensor, wanted: Tensor) -> Tensor:

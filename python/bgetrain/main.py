@@ -226,6 +226,7 @@ def _resolve(config: TrainConfig, encoder: Encoder, shards: ShardFacts, ranks: R
             sentence_pooling_method=encoder.pooling,
             normalize_embeddings=encoder.normalize,
         ),
+        loss=replace(config.loss, false_negative_margin=_margin(config)),
         optim=replace(config.optim, learning_rate=rate),
         run=replace(
             config.run,
@@ -234,6 +235,12 @@ def _resolve(config: TrainConfig, encoder: Encoder, shards: ShardFacts, ranks: R
             overwrite_output_dir=False,
         ),
     )
+
+
+def _margin(config: TrainConfig) -> float:
+    """Rows of one topic hold answers to each other's questions more often than rows of all topics."""
+    given = config.loss.false_negative_margin
+    return given if given is not None else 0.1 if config.data.batch_by == "cluster" else 2.0
 
 
 def _start_state(config: TrainConfig, checkpoint: Checkpoint | None, shards: ShardFacts, ranks: Ranks) -> TrainerState:

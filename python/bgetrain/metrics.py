@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Meter", "MetricLog", "Record", "note"]
 
-_ON_DEVICE = ("loss", "negatives", "masked", "repeated")
+_ON_DEVICE = ("loss", "negatives", "masked", "repeated", "likely")
 _ON_HOST = ("rows", "tokens", "computed", "waited")
 
 
@@ -48,6 +48,7 @@ class Record:
         effective_negatives: documents a query was scored against, without its own positive.
         masked: documents left out, over all queries, because they are a known positive or the query itself.
         repeated: documents left out, over all queries, because the batch holds them twice.
+        likely_share: share of the remaining negatives left out because they score like positives.
         rows: queries.
         source: source of the last batch; None where it mixes several.
         seconds: length of the window.
@@ -66,6 +67,7 @@ class Record:
     effective_negatives: float
     masked: int
     repeated: int
+    likely_share: float
     rows: int
     source: str | None
     seconds: float
@@ -94,7 +96,7 @@ class Meter:
     def add_batch(self, result: BatchResult) -> None:
         """Counts one batch of this rank."""
         chosen = result.chosen
-        counted = [result.row_losses, chosen.negatives, chosen.masked, chosen.repeated]
+        counted = [result.row_losses, chosen.negatives, chosen.masked, chosen.repeated, chosen.likely]
         self._sums += torch.stack([values.sum(dtype=torch.float64) for values in counted])
         self._rows += len(result.row_losses)
         self._tokens += result.tokens
@@ -133,6 +135,7 @@ class Meter:
             effective_negatives=sums["negatives"] / max(1.0, sums["rows"]),
             masked=int(sums["masked"]),
             repeated=int(sums["repeated"]),
+            likely_share=sums["likely"] / max(1.0, sums["likely"] + sums["negatives"]),
             rows=int(sums["rows"]),
             source=source,
             seconds=seconds,
@@ -195,6 +198,7 @@ class MetricLog:
             f"wait {record.data_wait_share:.0%}",
             f"negatives {record.effective_negatives:.1f}",
             f"masked {record.masked}",
+            *([f"likely {record.likely_share:.2%}"] if record.likely_share else []),
             f"left {_clock(left)}",
             f"[{record.source or 'mixed'}]",
         ]

@@ -12,7 +12,7 @@ import torch
 
 from bgetrain.errors import LaunchError
 from bgetrain.gather import exchange, gather_rows, gather_rows_with_gradient
-from bgetrain.loss import Candidates, candidates, info_nce, scaled_loss
+from bgetrain.loss import Candidates, candidates, info_nce, leave_out_likely, scaled_loss
 from bgetrain.padding import TokenRows
 
 if TYPE_CHECKING:
@@ -102,6 +102,9 @@ def batch_loss(
         document_row_ids=names[:, 1].contiguous(),
         document_keys=names[:, 0].contiguous(),
     )
+    # No cosine is more than 2 above another.
+    if (margin := config.false_negative_margin) is not None and margin < 2:
+        chosen = leave_out_likely(queries, documents, chosen, margin)
     row_losses = info_nce(queries, documents, chosen, config.temperature)
     return BatchResult(
         loss=scaled_loss(row_losses, global_rows=step_rows, world_size=ranks.world_size),

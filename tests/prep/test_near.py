@@ -226,6 +226,7 @@ def test_one_text_a_hundred_thousand_times_changed_stays_linear(tmp_path: Path) 
     assert len({row["pos_keys"][0] for row in bgeprep.open(tmp_path / "shards")}) == 1
 
 
+@pytest.mark.filterwarnings("ignore::bgeprep.SlowTokenizerWarning")
 def test_near_texts_share_no_batch(repository: Path, tmp_path: Path) -> None:
     rows = planted(repository, 8, english=150, chinese=80)
     bgeprep.shard(write(rows, tmp_path / "rows.jsonl"), tmp_path / "shards")

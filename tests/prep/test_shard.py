@@ -182,6 +182,15 @@ def test_the_same_command_again_is_up_to_date(pairs: Path, tmp_path: Path) -> No
     assert bgeprep.verify(tmp_path / "out")["ok"]
 
 
+def test_work_files_beside_a_whole_set_are_swept(pairs: Path, tmp_path: Path) -> None:
+    bgeprep.shard(pairs, tmp_path / "out")
+    left = tmp_path / "out" / ".work" / "near"
+    left.mkdir(parents=True)
+    (left / "candidates").write_text("as a run leaves them that is killed behind its last step")
+    assert bgeprep.shard(pairs, tmp_path / "out").up_to_date
+    assert not (tmp_path / "out" / ".work").exists()
+
+
 def test_frames_and_streams_are_sources(tmp_path: Path) -> None:
     frame = pl.DataFrame({"query": [f"q {n}" for n in range(300)], "pos": [[f"p {n}"] for n in range(300)]})
     for number, stream in enumerate([frame, frame.lazy(), frame.to_arrow()]):

@@ -33,14 +33,16 @@ def known_positives(rows: Sequence[Row], tasks: Mapping[str, str]) -> list[set[s
     return [by_query[normalise(row["query"])] for row in rows]
 
 
-def violations(rows: Sequence[Row], known: Sequence[set[str]], batch: Mapping[str, Any], task: str) -> list[str]:
+def violations(
+    rows: Sequence[Row], known: Sequence[set[str]], batch: Mapping[str, Any], tasks: Mapping[str, str]
+) -> list[str]:
     """What is wrong with one global batch of `BatchLoader.plan()`, as sentences; empty if nothing is.
 
     Args:
         rows: all rows of the set, by row id.
         known: their `known_positives`.
         batch: `rows`, `positives` and `negatives` of the batch.
-        task: task of the batch's source.
+        tasks: the task of each source.
     """
     queries = [normalise(rows[row]["query"]) for row in batch["rows"]]
     documents = [
@@ -59,7 +61,8 @@ def violations(rows: Sequence[Row], known: Sequence[set[str]], batch: Mapping[st
                 continue
             if queries[one] == queries[other]:
                 found.append(f"rows {row} and {second} have one query")
-            if task == "classification":
+            task = tasks[rows[second]["source"]]
+            if "classification" in (task, tasks[rows[row]["source"]]):
                 continue
             if any(document in known[row] or document == queries[one] for document in documents[other]):
                 found.append(f"a document of row {second} is a false negative of row {row}")

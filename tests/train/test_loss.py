@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bgetrain.loss import candidates, info_nce, scaled_loss
+from bgetrain.loss import candidates, info_nce, leave_out_likely, scaled_loss
 from tests.reference.loss import masked_info_nce
 
 
@@ -127,6 +127,27 @@ def test_scores_stay_fp32_inside_autocast() -> None:
     # the control: what autocast would have made of the scores is visibly another loss
     coarse = info_nce(queries.bfloat16().float(), documents.bfloat16().float(), chosen, 0.01)
     assert (coarse - plain).abs().max() > 1e-3
+
+
+def test_what_scores_above_the_positive_by_the_margin_is_left_out() -> None:
+    batch = _random_batch(6, rows=7, keys=1000, some_off=True)
+    count = sum(len(row["documents"]) for row in batch)
+    generator = torch.Generator().manual_seed(6)
+    queries = torch.randn(7, 4, generator=generator, requires_grad=True)
+    documents = torch.randn(count, 4, generator=generator)
+    chosen = candidates(**_tensors(batch, batch))
+    left = leave_out_likely(queries, documents, chosen, 0.1)
+    owner = [index for index, row in enumerate(batch) for _ in row["documents"]]
+    for query in range(7):
+        cosine = torch.nn.functional.cosine_similarity(queries[query].detach(), documents, dim=1)
+        for column in range(count):
+            likely = owner[column] != query and bool(cosine[column] > cosine[chosen.own[query]] + 0.1)
+            assert bool(left.allowed[query, column]) == (bool(chosen.allowed[query, column]) and not likely)
+    assert left.likely.sum() > 5
+    assert torch.equal(left.negatives + left.likely, chosen.negatives)
+    assert not left.likely.requires_grad
+    # The control: a margin that no cosine passes leaves all of them.
+    assert torch.equal(leave_out_likely(queries, documents, chosen, 2.0).allowed, chosen.allowed)
 
 
 def test_no_rows_give_a_loss_that_still_carries_a_gradient() -> None:

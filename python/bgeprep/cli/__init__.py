@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import bgeprep
-from bgeprep.cli import look, report, shard
+from bgeprep.cli import batches, look, report, shard, verify
 from bgeprep.errors import BgeprepError, ConfigError
 
 __all__ = ["main"]
@@ -25,6 +25,8 @@ examples:
   bgeprep inspect shards/                          what is in there, and what was dropped and why
   bgeprep show shards/ -n 5                        look at rows
   bgeprep verify shards/                           is every byte as it was written?
+  bgeprep verify shards/ --batch-size 32768        and does no batch hold a false negative?
+  bgeprep batches shards/ --batch-size 32 --show 3  what shares a batch
   bgeprep report shards/ --out report.html         all of that as a page to look at
 
 exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted
@@ -46,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bgeprep {bgeprep.__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
-    for subject in (shard, look, report):
+    for subject in (shard, look, verify, batches, report):
         subject.add(verbs)
 
     return parser
@@ -56,7 +58,8 @@ _VERBS = {
     "shard": shard.run,
     "inspect": look.run_inspect,
     "show": look.run_show,
-    "verify": look.run_verify,
+    "verify": verify.run,
+    "batches": batches.run,
     "report": report.run,
 }
 

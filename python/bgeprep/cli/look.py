@@ -1,18 +1,15 @@
-"""`bgeprep inspect`, `show` and `verify`: looking at a set that is there."""
+"""`bgeprep inspect` and `show`: looking at a set that is there."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 from typing import Any
 
 from bgeprep.errors import ConfigError
-from bgeprep.progress import Progress
-from bgeprep.shardset import ShardSet, inspect, verify
+from bgeprep.shardset import ShardSet, inspect
 
-__all__ = ["add", "counts_text", "run_inspect", "run_show", "run_verify", "summary_text"]
+__all__ = ["add", "counts_text", "run_inspect", "run_show", "summary_text"]
 
 
 def add(verbs: argparse._SubParsersAction[Any]) -> None:
@@ -27,11 +24,6 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
     one.add_argument("--source", help="only rows of this source")
     one.add_argument("--start", type=int, default=0, help="first row, counted from 0")
     one.add_argument("--json", action="store_true", help="one JSON object a row")
-
-    one = verbs.add_parser("verify", help="check checksums, counts and schema of a shard set")
-    one.add_argument("shards", help="folder of a shard set")
-    one.add_argument("--threads", type=int, help="threads (all cores)")
-    one.add_argument("--json", action="store_true", help="one JSON object for machines")
 
 
 def summary_text(found: dict[str, Any]) -> str:
@@ -136,21 +128,3 @@ def _row_text(number: int, row: dict[str, Any]) -> str:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= 400 else text[:400] + "…"
-
-
-def run_verify(args: argparse.Namespace) -> int:
-    """Is every byte as it was written?"""
-    progress = None if args.json else Progress()
-    try:
-        report = verify(args.shards, threads=args.threads or len(os.sched_getaffinity(0)), report=progress)
-    finally:
-        if progress:
-            progress.close()
-    if args.json:
-        print(json.dumps(report, ensure_ascii=False))
-        return 0 if report["ok"] else 1
-    for problem in report["problems"]:
-        print(f"error: {problem}", file=sys.stderr)
-    if report["ok"]:
-        print(f"{args.shards}: {report['rows']:,} rows in {report['parts']} parts, every byte as written")
-    return 0 if report["ok"] else 1

@@ -79,7 +79,8 @@ def _headline(figures: dict[str, Any], title: str) -> Markup:
         cards.append(_card("Near-duplicate recall", share(recall["rate"], 1), note))
     if figures["benchmarks"]:
         hits = sum(sum(entry["hits"].values()) for entry in figures["benchmarks"])
-        cards.append(_card("Benchmark hits", count(hits), f"{count(len(figures['benchmarks']))} benchmarks"))
+        number = len(figures["benchmarks"])
+        cards.append(_card("Benchmark hits", count(hits), f"{count(number)} benchmark{'s' if number > 1 else ''}"))
     fates = {"kept": kept, **by_family(figures["dropped"])}
     segments = [(family, FAMILIES[family], number) for family, number in fates.items() if number]
     legend = [

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bgeprep_core::Error;
 use bgeprep_core::batch::{
-    CollateOptions, Instruction, Loader, LoaderOptions, Mix, NegativeChoice, Next, PlanOptions, RankBatch,
+    CollateOptions, Instruction, Layout, Loader, LoaderOptions, Mix, NegativeChoice, Next, PlanOptions, RankBatch,
 };
 use bgeprep_core::shard::{Manifest, PartWriter, ShardRow, ShardSet, SourceEntry};
 use bgeprep_core::tokenize::TextEncoder;
@@ -106,16 +106,20 @@ fn plan() -> PlanOptions {
         negative_choice: NegativeChoice::Sample,
         drop_last: false,
         min_fill: 0.01,
+        top_up: false,
+        groups: Vec::new(),
+        mixed: false,
+        clusters: None,
     }
 }
 
 fn collate() -> CollateOptions {
-    CollateOptions { query_max_len: 8, passage_max_len: 4, instruction: Instruction::Manifest }
+    CollateOptions { query_max_len: 8, passage_max_len: 4, instruction: Instruction::Manifest, layout: Layout::Packed }
 }
 
 impl Setting {
     fn open(&self, collate: &CollateOptions, options: LoaderOptions) -> Result<Loader, Error> {
-        Loader::new(Arc::clone(&self.set), Arc::clone(&self.encoder), plan(), collate, options)
+        Loader::new(Arc::clone(&self.set), Arc::clone(&self.encoder), &plan(), collate, options)
     }
 
     fn loader(&self, rank: u32, world_size: u32, threads: usize) -> Loader {
@@ -316,7 +320,7 @@ fn a_damaged_part_is_an_error_with_its_name_and_no_end() {
     fs_err::write(&part, bytes).unwrap();
     let set = ShardSet::open(&folder).unwrap();
     let one = LoaderOptions { rank: 0, world_size: 1, prefetch: 2, threads: 2 };
-    let mut loader = Loader::new(set, Arc::clone(&setting.encoder), plan(), &collate(), one).unwrap();
+    let mut loader = Loader::new(set, Arc::clone(&setting.encoder), &plan(), &collate(), one).unwrap();
     for _ in 0..2 {
         let error = loop {
             match loader.next(Duration::from_secs(5)) {
@@ -325,6 +329,6 @@ fn a_damaged_part_is_an_error_with_its_name_and_no_end() {
                 Err(error) => break error.to_string(),
             }
         };
-        assert!(error.contains("second/part-00000.arrow: batch 0"), "{error}");
+        assert!(error.contains("second/part-00000.arrow: row ") && error.contains("batch 0 (rows"), "{error}");
     }
 }

@@ -90,7 +90,7 @@ fn source(name: &str, input: InputFile, against: bool) -> SourceSpec {
             chunk_bytes: CHUNK_BYTES,
         },
         clean: CleanRules {
-            form: TextForm { nfc: true, strip_control: true, collapse_whitespace: true, keep_newlines: false },
+            form: TextForm::STRICT,
             min_query_chars: 1,
             max_query_chars: 0,
             min_passage_chars: 1,

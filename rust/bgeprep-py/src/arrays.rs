@@ -1,10 +1,10 @@
 //! Core buffers → numpy, without copying: the array takes over the vector's memory.
 
-use bgeprep_core::batch::RowArrays;
+use bgeprep_core::batch::{Chunk, Chunks, RowArrays};
 use bgeprep_core::mask::TextArrays;
-use numpy::PyArray1;
+use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyList};
 
 macro_rules! set_fields {
     ($into:ident, $arrays:ident, $kind:ident { $($field:ident),* $(,)? }) => {
@@ -60,4 +60,21 @@ pub(crate) fn set_text_arrays(into: &Bound<'_, PyDict>, arrays: TextArrays) -> P
         }
     );
     Ok(())
+}
+
+/// Sets `query_chunks` and `doc_chunks`: lists of (rows, input_ids, lengths), or None where there are none.
+pub(crate) fn set_chunks(into: &Bound<'_, PyDict>, chunks: Option<Chunks>) -> PyResult<()> {
+    let py = into.py();
+    let list = |chunks: Vec<Chunk>| {
+        let arrays = chunks.into_iter().map(|chunk| {
+            let Chunk { rows, input_ids, lengths, width } = chunk;
+            // Another shape of the same memory.
+            let input_ids = PyArray1::from_vec(py, input_ids).reshape([rows.len(), width])?;
+            (PyArray1::from_vec(py, rows), input_ids, PyArray1::from_vec(py, lengths)).into_pyobject(py)
+        });
+        PyList::new(py, arrays.collect::<PyResult<Vec<_>>>()?)
+    };
+    let (queries, documents) = chunks.map(|chunks| (chunks.queries, chunks.documents)).unzip();
+    into.set_item("query_chunks", queries.map(list).transpose()?)?;
+    into.set_item("doc_chunks", documents.map(list).transpose()?)
 }

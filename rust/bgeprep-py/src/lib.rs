@@ -5,10 +5,12 @@ mod config;
 mod enter;
 mod error;
 mod loader;
+mod plan;
 mod prep;
 mod shards;
 mod stores;
 mod text;
+mod tokenize;
 
 use pyo3::prelude::*;
 
@@ -16,15 +18,19 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::loader::{BatchReader, PlanReader};
+    use super::loader::BatchReader;
     #[pymodule_export]
-    use super::prep::{shard, spool, text_hash, text_key};
+    use super::plan::{PlanReader, audit};
+    #[pymodule_export]
+    use super::prep::{shard, spool, sweep, text_hash, text_key};
     #[pymodule_export]
     use super::shards::{ShardReader, verify};
     #[pymodule_export]
     use super::stores::{list_objects, publish_set, published, published_log, split_url};
     #[pymodule_export]
     use super::text::{TextMasker, TextReader};
+    #[pymodule_export]
+    use super::tokenize::TextTokenizer;
 
     use pyo3::prelude::*;
 

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use bgeprep_core::Error;
 use bgeprep_core::batch::{
-    CollateOptions, GlobalBatch, Instruction, Loader, LoaderOptions, Mix, NegativeChoice, Next, PlanOptions, PlanState,
-    Planner, RankBatch, SetRows,
+    CollateOptions, Instruction, Layout, Loader, LoaderOptions, Next, PlanState, RankBatch, pad_id,
 };
 use bgeprep_core::shard::ShardSet;
 use bgeprep_core::tokenize::TextEncoder;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arrays::set_arrays;
+use crate::arrays::{set_arrays, set_chunks};
 use crate::error::to_py;
+use crate::plan::{PlanReader, PlanSettings};
 
 /// How long a wait may last before Python's signal handlers get a look.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
@@ -27,20 +27,10 @@ const STEPS_A_LOOK: u64 = 64;
 /// Mirror of the Python options; see `bgeprep.BatchLoader`.
 #[derive(FromPyObject)]
 struct Options {
+    plan: PlanSettings,
     tokenizer: PathBuf,
-    batch_size: u64,
     rank: u32,
     world_size: u32,
-    seed: u64,
-    num_epochs: Option<u64>,
-    max_steps: Option<u64>,
-    mix: String,
-    weights: Option<BTreeMap<String, f64>>,
-    alpha: f64,
-    negatives: u32,
-    negative_choice: String,
-    drop_last: bool,
-    min_fill: f64,
     query_max_len: usize,
     passage_max_len: usize,
     instruction: String,
@@ -48,36 +38,12 @@ struct Options {
     source_instructions: BTreeMap<String, String>,
     prefetch: usize,
     threads: usize,
+    layout: String,
+    max_tokens: usize,
+    pad_multiple_of: usize,
 }
 
 impl Options {
-    fn plan(&self) -> Result<PlanOptions, Error> {
-        let mix = match self.mix.as_str() {
-            "manifest" => Mix::Manifest,
-            "all_rows" => Mix::AllRows,
-            "weighted" => {
-                let weights = self.weights.clone().map(|weights| weights.into_iter().collect());
-                Mix::Weighted { weights, alpha: self.alpha }
-            }
-            other => return Err(Error::Internal(format!("unknown mix {other:?}"))),
-        };
-        let negative_choice = NegativeChoice::from_name(&self.negative_choice).ok_or_else(|| {
-            let message = format!("expected \"sample\" or \"top\", found {:?}", self.negative_choice);
-            Error::config("batch.negative_choice", message)
-        })?;
-        Ok(PlanOptions {
-            batch_size: self.batch_size,
-            seed: self.seed,
-            num_epochs: self.num_epochs,
-            max_steps: self.max_steps,
-            mix,
-            negatives: self.negatives,
-            negative_choice,
-            drop_last: self.drop_last,
-            min_fill: self.min_fill,
-        })
-    }
-
     fn collate(&self) -> Result<CollateOptions, Error> {
         let instruction = match self.instruction.as_str() {
             "off" => Instruction::Off,
@@ -86,7 +52,20 @@ impl Options {
             "sources" => Instruction::Sources(self.source_instructions.clone().into_iter().collect()),
             other => return Err(Error::Internal(format!("unknown instruction mode {other:?}"))),
         };
-        Ok(CollateOptions { query_max_len: self.query_max_len, passage_max_len: self.passage_max_len, instruction })
+        let layout = match self.layout.as_str() {
+            "packed" => Layout::Packed,
+            "padded" => Layout::Padded {
+                max_tokens: self.max_tokens,
+                pad_multiple_of: self.pad_multiple_of,
+                pad_id: pad_id(&self.tokenizer)?,
+            },
+            other => {
+                let message = format!("expected \"packed\" or \"padded\", found {other:?}");
+                return Err(Error::config("batch.layout", message));
+            }
+        };
+        let (query_max_len, passage_max_len) = (self.query_max_len, self.passage_max_len);
+        Ok(CollateOptions { query_max_len, passage_max_len, instruction, layout })
     }
 }
 
@@ -94,6 +73,8 @@ impl Options {
 #[pyclass(module = "bgeprep._native", frozen)]
 pub(crate) struct BatchReader {
     loader: Mutex<Loader>,
+    tokenizer_engine: &'static str,
+    why_not: Option<String>,
 }
 
 impl BatchReader {
@@ -112,8 +93,9 @@ impl BatchReader {
     #[new]
     fn new(py: Python<'_>, shards: PathBuf, options: Options) -> PyResult<Self> {
         let open = || {
-            let (plan, collate) = (options.plan()?, options.collate()?);
+            let collate = options.collate()?;
             let set = ShardSet::open(&shards)?;
+            let plan = options.plan.resolve(&set)?;
             let encoder = Arc::new(TextEncoder::open(&options.tokenizer)?);
             let own = LoaderOptions {
                 rank: options.rank,
@@ -121,10 +103,16 @@ impl BatchReader {
                 prefetch: options.prefetch,
                 threads: options.threads,
             };
-            Loader::new(set, encoder, plan, &collate, own)
+            let (engine, why_not) = (encoder.engine(), encoder.why_not().map(str::to_owned));
+            Ok::<_, Error>((Loader::new(set, encoder, &plan, &collate, own)?, engine, why_not))
         };
-        let loader = py.detach(open).map_err(to_py)?;
-        Ok(Self { loader: Mutex::new(loader) })
+        let (loader, tokenizer_engine, why_not) = py.detach(open).map_err(to_py)?;
+        Ok(Self { loader: Mutex::new(loader), tokenizer_engine, why_not })
+    }
+
+    /// What tokenises, and what in the tokenizer's file keeps the fast one from doing it.
+    fn tokenizer_engine(&self) -> (&'static str, Option<&str>) {
+        (self.tokenizer_engine, self.why_not.as_deref())
     }
 
     /// The fields of the next batch, or None at the end of the run.
@@ -165,7 +153,7 @@ impl BatchReader {
 
     /// Steps of the whole run; plans it where that is the only way to know.
     fn count_steps(&self, py: Python<'_>) -> PyResult<u64> {
-        let mut planner = self.with(py, |loader| loader.planner())?;
+        let mut planner = self.with(py, |loader| Ok(loader.planner()))?;
         let mut raised = None;
         #[expect(clippy::redundant_closure_for_method_calls, reason = "the method alone is not general enough")]
         let look = || Python::attach(|py| py.check_signals());
@@ -190,42 +178,24 @@ impl BatchReader {
 
     /// The global batches of the whole run.
     fn plan(&self, py: Python<'_>) -> PyResult<PlanReader> {
-        let planner = self.with(py, |loader| loader.planner())?;
-        Ok(PlanReader { planner: Mutex::new(planner) })
+        let planner = self.with(py, |loader| Ok(loader.planner()))?;
+        Ok(PlanReader::of(planner))
     }
 
     /// JSON of what became of the rows of each source, and of the rows that were given up.
     fn report_json(&self, py: Python<'_>) -> PyResult<String> {
         self.with(py, |loader| {
+            let tokens = loader.tokens();
             let report = serde_json::json!({
                 "sources": loader.report(),
                 "steps": loader.state().step,
                 "unplaced": loader.unplaced(),
+                "tokens": tokens.tokens,
+                "padded_tokens": tokens.padded_tokens,
+                "unsorted_padded_tokens": tokens.unsorted_padded_tokens,
             });
             Ok(report.to_string())
         })
-    }
-}
-
-/// Global batches one by one, planned on keys alone.
-#[pyclass(module = "bgeprep._native", frozen)]
-pub(crate) struct PlanReader {
-    planner: Mutex<Planner<SetRows>>,
-}
-
-#[pymethods]
-impl PlanReader {
-    /// The next global batch, or None at the end of the run.
-    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let found = py.detach(|| {
-            let mut planner = self.planner.lock().unwrap_or_else(PoisonError::into_inner);
-            let batch = planner.next_batch()?;
-            let source = batch.as_ref().and_then(|batch| batch.source);
-            Ok::<_, Error>((batch, source.and_then(|source| planner.rows().describe(source))))
-        });
-        py.check_signals()?;
-        let (Some(batch), source) = found.map_err(to_py)? else { return Ok(None) };
-        plan_fields(py, &batch, source).map(Some)
     }
 }
 
@@ -243,23 +213,7 @@ fn batch_fields<'py>(
     fields.set_item("task", task)?;
     fields.set_item("global_rows", batch.global_rows)?;
     set_arrays(&fields, batch.arrays)?;
+    set_chunks(&fields, batch.chunks)?;
     fields.set_item("state_json", state)?;
-    Ok(fields)
-}
-
-fn plan_fields<'py>(
-    py: Python<'py>,
-    batch: &GlobalBatch,
-    source: Option<(String, &'static str)>,
-) -> PyResult<Bound<'py, PyDict>> {
-    let chosen = &batch.chosen;
-    let negatives: Vec<&[u32]> = (0..chosen.rows.len()).map(|place| chosen.negatives_of(place)).collect();
-    let fields = PyDict::new(py);
-    fields.set_item("step", batch.step)?;
-    fields.set_item("epoch", batch.epoch)?;
-    fields.set_item("source", source.map(|(name, _)| name))?;
-    fields.set_item("rows", &chosen.rows)?;
-    fields.set_item("positives", &chosen.positives)?;
-    fields.set_item("negatives", negatives)?;
     Ok(fields)
 }

@@ -57,6 +57,12 @@ pub(crate) fn shard(
     })
 }
 
+/// Removes a work folder that a killed run left, unless a run is writing there.
+#[pyfunction]
+pub(crate) fn sweep(path: std::path::PathBuf) -> PyResult<()> {
+    pipeline::work::WorkFolder::sweep(&path).map_err(to_py)
+}
+
 /// Writes an Arrow stream to a file that the readers take as input; returns its rows.
 #[pyfunction]
 pub(crate) fn spool(py: Python<'_>, stream: PyRecordBatchReader, path: std::path::PathBuf) -> PyResult<u64> {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::pass::Chosen;
+use super::chunks::{Chunks, Layout, TokenCounts, lay_out};
+use super::filling::Chosen;
 use super::rows::PlanRows;
 use super::set_rows::SetRows;
 use crate::shard::Row;
@@ -31,6 +32,8 @@ pub struct CollateOptions {
     pub passage_max_len: usize,
     /// What stands before queries.
     pub instruction: Instruction,
+    /// Whether texts come padded too.
+    pub layout: Layout,
 }
 
 /// Some rows in order, one entry of `row_ids` each; documents of a row are contiguous, its
@@ -121,6 +124,13 @@ impl RowArrays {
     }
 }
 
+/// All rows of a rank in a batch.
+pub(crate) struct Joined {
+    pub(crate) arrays: RowArrays,
+    pub(crate) chunks: Option<Chunks>,
+    pub(crate) counts: TokenCounts,
+}
+
 /// Turns rows into arrays; shared by all threads.
 pub(crate) struct Collator {
     rows: Arc<SetRows>,
@@ -130,11 +140,13 @@ pub(crate) struct Collator {
     /// One a source; empty for none.
     instructions: Vec<String>,
     row_prompts: bool,
+    layout: Layout,
 }
 
 impl Collator {
     /// Checks that lengths and instructions leave room for a text.
     pub(crate) fn new(rows: Arc<SetRows>, encoder: Arc<TextEncoder>, options: &CollateOptions) -> Result<Self> {
+        options.layout.check()?;
         let least = encoder.special_tokens() + 1;
         for (key, length) in [("query_max_len", options.query_max_len), ("passage_max_len", options.passage_max_len)] {
             if length < least {
@@ -150,6 +162,7 @@ impl Collator {
             passage_max_len: options.passage_max_len,
             instructions,
             row_prompts: options.instruction != Instruction::Off,
+            layout: options.layout,
         };
         for (instruction, source) in collator.instructions.iter().zip(collator.rows.sources()) {
             collator.check_room(instruction, || format!("the instruction of source {:?}", source.name))?;
@@ -180,6 +193,13 @@ impl Collator {
             self.push(&mut arrays, id, &row, chosen.positives[*place], chosen.negatives_of(*place))?;
         }
         Ok(arrays)
+    }
+
+    /// The pieces of a batch as one, in order.
+    pub(crate) fn join(&self, pieces: Vec<RowArrays>) -> Joined {
+        let arrays = RowArrays::concat(pieces);
+        let (chunks, counts) = lay_out(&arrays, self.layout);
+        Joined { arrays, chunks, counts }
     }
 
     fn push(&self, out: &mut RowArrays, id: u64, row: &Row<'_>, positive: u32, negatives: &[u32]) -> Result<()> {

@@ -32,7 +32,7 @@ const EXACT_QUERY: u8 = 16;
 const EXACT_DOCUMENT: u8 = 32;
 
 /// Which rules hold for a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Rules {
     documents: bool,
     symmetric: bool,
@@ -41,6 +41,11 @@ pub(crate) struct Rules {
 impl Rules {
     pub(crate) fn of(task: Task) -> Self {
         Self { documents: task != Task::Classification, symmetric: task == Task::Symmetric }
+    }
+
+    /// What holds where rows of both share a batch.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { documents: self.documents || other.documents, symmetric: self.symmetric || other.symmetric }
     }
 }
 
@@ -52,7 +57,7 @@ pub(crate) struct NegativeCounts {
 }
 
 /// The keys of the batch being filled, each with the roles it plays there.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct KeyTable {
     roles: KeyMap<u8>,
     order: Vec<u32>,
@@ -64,26 +69,41 @@ impl KeyTable {
         self.roles.clear();
     }
 
-    fn plays(&self, key: u64, roles: u8) -> bool {
-        self.roles.get(&key).is_some_and(|found| found & roles != 0)
+    fn roles(&self, key: u64) -> u8 {
+        self.roles.get(&key).copied().unwrap_or(0)
+    }
+
+    /// The roles of an exact key beside a batching key, whose roles are known: mostly they are one key and one look.
+    fn roles_of_exact(&self, exact: u64, (key, roles): (u64, u8)) -> u8 {
+        if exact == key { roles } else { self.roles(exact) }
     }
 
     fn add(&mut self, key: u64, roles: u8) {
         *self.roles.entry(key).or_insert(0) |= roles;
     }
 
+    fn add_both(&mut self, (key, roles): (u64, u8), (exact, of_exact): (u64, u8)) {
+        if exact == key {
+            self.add(key, roles | of_exact);
+        } else {
+            self.add(key, roles);
+            self.add(exact, of_exact);
+        }
+    }
+
     /// Takes a row in, or names the key that keeps it out.
     pub(crate) fn admit(&mut self, rules: Rules, row: &RowKeys<'_>, positive: usize) -> Option<u64> {
         let blocked = self.blocking(rules, row, positive);
         if blocked.is_none() {
-            self.add(row.query, QUERY);
-            if rules.documents {
-                for key in row.pos.iter().chain(row.also_pos) {
-                    self.add(*key, KNOWN);
-                }
-                self.add(row.query_exact, EXACT_QUERY);
-                self.add(row.pos[positive], DOCUMENT | KNOWN);
-                self.add(row.pos_exact[positive], EXACT_DOCUMENT);
+            if !rules.documents {
+                self.add(row.query, QUERY);
+                return None;
+            }
+            self.add_both((row.query, QUERY), (row.query_exact, EXACT_QUERY));
+            self.add_both((row.pos[positive], DOCUMENT | KNOWN), (row.pos_exact[positive], EXACT_DOCUMENT));
+            let others = row.pos.iter().enumerate().filter(|(item, _)| *item != positive).map(|(_, key)| key);
+            for key in others.chain(row.also_pos) {
+                self.add(*key, KNOWN);
             }
         }
         blocked
@@ -95,22 +115,30 @@ impl KeyTable {
             (true, false) => (QUERY, DOCUMENT),
             (true, true) => (QUERY | DOCUMENT | KNOWN, DOCUMENT | QUERY),
         };
-        if self.plays(row.query, query_meets) || (rules.documents && self.plays(row.query_exact, EXACT_DOCUMENT)) {
+        let query = self.roles(row.query);
+        if query & query_meets != 0 {
             return Some(row.query);
         }
         if !rules.documents {
             return None;
         }
-        if self.is_false_negative(rules, row.pos[positive], row.pos_exact[positive]) {
+        if self.roles_of_exact(row.query_exact, (row.query, query)) & EXACT_DOCUMENT != 0 {
+            return Some(row.query);
+        }
+        let document = self.roles(row.pos[positive]);
+        if self.is_false_negative(rules, (row.pos[positive], document), row.pos_exact[positive]) {
             return Some(row.pos[positive]);
         }
-        row.pos.iter().chain(row.also_pos).copied().find(|key| self.plays(*key, known_meets))
+        let of_positives = row.pos.iter().enumerate();
+        let roles = of_positives.map(|(item, key)| (*key, if item == positive { document } else { self.roles(*key) }));
+        let roles = roles.chain(row.also_pos.iter().map(|key| (*key, self.roles(*key))));
+        roles.into_iter().find(|(_, roles)| roles & known_meets != 0).map(|(key, _)| key)
     }
 
     /// Whether a document, as a negative of the rows in the batch, would be a false one.
-    fn is_false_negative(&self, rules: Rules, key: u64, exact: u64) -> bool {
+    fn is_false_negative(&self, rules: Rules, (key, roles): (u64, u8), exact: u64) -> bool {
         let meets = if rules.symmetric { KNOWN | QUERY } else { KNOWN };
-        self.plays(key, meets) || self.plays(exact, EXACT_QUERY)
+        roles & meets != 0 || self.roles_of_exact(exact, (key, roles)) & EXACT_QUERY != 0
     }
 
     /// Chooses up to `wanted` negatives of a row already admitted and appends their places in its
@@ -148,12 +176,12 @@ impl KeyTable {
             let false_negative = exact == row.query_exact
                 || (rules.symmetric && key == row.query)
                 || row.knows(key)
-                || (rules.documents && self.is_false_negative(rules, key, exact));
+                || (rules.documents && self.is_false_negative(rules, (key, self.roles(key)), exact));
             if false_negative {
                 passed_over += 1;
             } else if chosen[start..].iter().any(|earlier| row.neg[*earlier as usize] == key) {
                 // The list holds one text twice: its second copy is no second negative.
-            } else if self.plays(key, NEGATIVE) {
+            } else if self.roles(key) & NEGATIVE != 0 {
                 repeated.push(candidate);
             } else {
                 chosen.push(candidate);

@@ -9,7 +9,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::collate::{CollateOptions, Collator, RowArrays};
+use super::chunks::{Chunks, TokenCounts};
+use super::collate::{CollateOptions, Collator, Joined, RowArrays};
 use super::crew::{Crew, Work, caught, lock};
 use super::options::PlanOptions;
 use super::plan::{GlobalBatch, Planner, SourceReport, report_of};
@@ -64,6 +65,8 @@ pub struct RankBatch {
     pub global_rows: u64,
     /// This rank's rows, longest first.
     pub arrays: RowArrays,
+    /// The same texts padded, where the layout asks for it.
+    pub chunks: Option<Chunks>,
     /// Where to resume behind this batch.
     pub state: Arc<PlanState>,
     unplaced: Vec<Unplaced>,
@@ -83,17 +86,18 @@ pub enum Next<B = RankBatch> {
 /// Reads global batches off a plan and gives one rank its rows as arrays.
 pub struct Loader {
     rows: Arc<SetRows>,
-    plan: PlanOptions,
+    planner: Planner<SetRows>,
     options: LoaderOptions,
     collator: Arc<Collator>,
     state: Arc<PlanState>,
     unplaced: Vec<Unplaced>,
+    tokens: TokenCounts,
     ended: bool,
     crew: Option<Crew<Shared>>,
 }
 
 struct Shared {
-    queue: Queue<Piece, RowArrays>,
+    queue: Queue<Piece, RowArrays, Joined>,
     planner: Mutex<Planner<SetRows>>,
     collator: Arc<Collator>,
     rank: u32,
@@ -116,17 +120,28 @@ impl Loader {
     pub fn new(
         set: Arc<ShardSet>,
         encoder: Arc<TextEncoder>,
-        plan: PlanOptions,
+        plan: &PlanOptions,
         collate: &CollateOptions,
         options: LoaderOptions,
     ) -> Result<Self> {
         options.check("batch")?;
         let rows = Arc::new(SetRows::new(set)?);
         let collator = Arc::new(Collator::new(Arc::clone(&rows), encoder, collate)?);
-        let mut state = Planner::new(Arc::clone(&rows), &plan)?.state();
+        let planner = Planner::new(Arc::clone(&rows), plan)?;
+        let mut state = planner.state();
         state.world_size = options.world_size;
         let state = Arc::new(state);
-        Ok(Self { rows, plan, options, collator, state, unplaced: Vec::new(), ended: false, crew: None })
+        Ok(Self {
+            rows,
+            planner,
+            options,
+            collator,
+            state,
+            unplaced: Vec::new(),
+            tokens: TokenCounts::default(),
+            ended: false,
+            crew: None,
+        })
     }
 
     /// The set's rows.
@@ -135,8 +150,8 @@ impl Loader {
     }
 
     /// A planner of the same run, from its start.
-    pub fn planner(&self) -> Result<Planner<SetRows>> {
-        Planner::new(Arc::clone(&self.rows), &self.plan)
+    pub fn planner(&self) -> Planner<SetRows> {
+        self.planner.clone()
     }
 
     /// The state behind the batch yielded last.
@@ -146,10 +161,11 @@ impl Loader {
 
     /// Goes to another place of the run; batches prepared ahead are given up.
     pub fn restore(&mut self, state: PlanState) -> Result<()> {
-        self.planner()?.restore(&state)?;
+        self.planner().restore(&state)?;
         self.close();
         self.state = Arc::new(state);
         self.unplaced.clear();
+        self.tokens = TokenCounts::default();
         self.ended = false;
         Ok(())
     }
@@ -164,6 +180,11 @@ impl Loader {
         &self.unplaced
     }
 
+    /// What padding cost this rank since this loader started or was restored.
+    pub fn tokens(&self) -> TokenCounts {
+        self.tokens
+    }
+
     /// The next batch, waiting for it no longer than `patience`. After an error the loader stands
     /// where it stood before.
     pub fn next(&mut self, patience: Duration) -> Result<Next> {
@@ -173,19 +194,22 @@ impl Loader {
         let queue = &self.crew()?.queue;
         match queue.pop(patience) {
             None => Ok(Next::NotYet),
-            Some(Popped::Job(piece, arrays)) => {
+            Some(Popped::Job(piece, joined)) => {
+                let Joined { arrays, chunks, counts } = *joined;
                 let Piece { batch, places: _, state } = piece;
                 let batch = RankBatch {
                     step: batch.step,
                     epoch: batch.epoch,
                     source: batch.source,
                     global_rows: batch.chosen.rows.len() as u64,
-                    arrays: RowArrays::concat(arrays),
+                    arrays,
+                    chunks,
                     state,
                     unplaced: batch.unplaced,
                 };
                 self.state = Arc::clone(&batch.state);
                 self.unplaced.extend_from_slice(&batch.unplaced);
+                self.tokens += counts;
                 Ok(Next::Batch(Box::new(batch)))
             }
             Some(Popped::End) => {
@@ -220,7 +244,7 @@ impl Loader {
         let crew = if let Some(crew) = self.crew.take() {
             crew
         } else {
-            let mut planner = self.planner()?;
+            let mut planner = self.planner();
             planner.restore(&self.state)?;
             let shared = Shared {
                 queue: Queue::new(self.options.prefetch),
@@ -258,7 +282,9 @@ impl Work for Shared {
                         let piece = piece.piece();
                         self.collator.collate(&piece.batch.chosen, &piece.places[range.clone()])
                     });
-                    self.queue.done(piece, range.start / ROWS_A_TASK, arrays);
+                    if let Some((piece, pieces)) = self.queue.done(piece, range.start / ROWS_A_TASK, arrays) {
+                        self.queue.joined(piece, caught(|| Ok(self.collator.join(pieces))));
+                    }
                 }
             }
         }

@@ -1,19 +1,26 @@
 //! Shard set → global batches → this rank's token ids.
 //!
 //! ```text
-//!  keys ─ sampler ─► pass ─ conflict, wait ─► GlobalBatch ─ slices ─► this rank's rows ─ collate ─► RankBatch
-//!         (source)   (order, rows that fit)    (state)                                 (token ids)
+//!  keys ─ sampler ─► pass ─ order, wait ─► filling ─ conflict ─► GlobalBatch ─ slices ─► rows ─ collate, chunks ─► RankBatch
+//!         (source)   (its next rows)       (rows that fit)       (state)      (this rank's)     (token ids, padded)
 //! ```
 //!
 //! The plan is a function of the set's keys, the seed and the options. It reads no text, does not
 //! know how many ranks there are, and costs a few key look-ups a row.
 
+pub mod audit;
+mod bits;
+pub mod chunks;
+pub mod clusters;
 pub mod collate;
 pub mod conflict;
 pub(crate) mod crew;
+mod filling;
 pub mod loader;
 pub mod options;
-pub mod pass;
+mod order;
+mod pad_id;
+mod pass;
 pub(crate) mod permute;
 pub mod plan;
 pub mod rows;
@@ -24,10 +31,14 @@ pub mod state;
 mod wait;
 pub(crate) mod work;
 
+pub use audit::{Audit, AuditReport};
+pub use chunks::{Chunk, Chunks, Layout, TokenCounts};
+pub use clusters::Clusters;
 pub use collate::{CollateOptions, Instruction, RowArrays};
+pub use filling::Chosen;
 pub use loader::{Loader, LoaderOptions, Next, RankBatch};
 pub use options::{Mix, NegativeChoice, PlanOptions};
-pub use pass::Chosen;
+pub use pad_id::pad_id;
 pub use plan::{GlobalBatch, Planner, SourceReport};
 pub use rows::{PlanRows, PlanSource, RowKeys};
 pub use set_rows::SetRows;

@@ -1,9 +1,13 @@
 //! What decides the batches, and nothing else: no ranks, no threads, no lengths.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::clusters::Clusters;
 use super::rows::PlanSource;
+use crate::pair::Task;
 use crate::{Error, Result};
 
 /// How sources share the batches.
@@ -67,6 +71,14 @@ pub struct PlanOptions {
     /// A batch cut short by colliding keys is planned down to this share of `batch_size` (and at
     /// least two rows); below it the rows are unplaced.
     pub min_fill: f64,
+    /// A batch that its source cannot fill takes rows of its group.
+    pub top_up: bool,
+    /// Names of groups by source; sources not named are of the group of their task and language.
+    pub groups: Vec<(String, String)>,
+    /// Every batch takes rows of all sources.
+    pub mixed: bool,
+    /// Draws batches within clusters.
+    pub clusters: Option<Arc<Clusters>>,
 }
 
 /// Options checked against a set: what goes into the fingerprint of a state.
@@ -81,6 +93,11 @@ pub(crate) struct Resolved {
     pub(crate) drop_last: bool,
     /// Rows below which a batch cut short by colliding keys is not planned.
     pub(crate) min_rows: u64,
+    pub(crate) top_up: bool,
+    /// The group of each source, by number.
+    pub(crate) groups: Vec<usize>,
+    pub(crate) mixed: bool,
+    pub(crate) clusters: Option<String>,
 }
 
 impl Resolved {
@@ -118,6 +135,10 @@ impl Resolved {
             negative_choice: options.negative_choice,
             drop_last: options.drop_last,
             min_rows: ((options.batch_size as f64 * options.min_fill).ceil() as u64).max(2),
+            top_up: options.top_up,
+            groups: groups(options, sources)?,
+            mixed: options.mixed,
+            clusters: options.clusters.as_ref().map(|clusters| clusters.describe()),
         })
     }
 
@@ -135,6 +156,27 @@ impl Resolved {
     pub(crate) fn fingerprint(&self) -> Result<String> {
         Ok(format!("{:016x}", xxh3_64(self.describe()?.to_string().as_bytes())))
     }
+}
+
+/// The group of each source, by number. Mixed batches know two: with and without in-batch negatives.
+fn groups(options: &PlanOptions, sources: &[PlanSource]) -> Result<Vec<usize>> {
+    for (name, _) in &options.groups {
+        if !sources.iter().any(|source| source.name == *name) {
+            let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+            let message = format!("expected names of sources of the set ({}), found {name:?}", names.join(", "));
+            return Err(Error::config("batch.groups", message));
+        }
+    }
+    let named = |source: &PlanSource| options.groups.iter().find(|(name, _)| *name == source.name);
+    let of = |source: &PlanSource| match (options.mixed, named(source)) {
+        (true, _) => String::new(),
+        (false, Some((_, group))) => format!("group {group}"),
+        (false, None) => source.group.clone(),
+    };
+    // A source that trains without in-batch negatives shares no batch with one that trains with them.
+    let names: Vec<(bool, String)> =
+        sources.iter().map(|source| (source.task == Task::Classification, of(source))).collect();
+    Ok(names.iter().map(|name| names.iter().position(|first| first == name).unwrap_or(0)).collect())
 }
 
 fn shares(weights: Option<&[(String, f64)]>, alpha: f64, sources: &[PlanSource]) -> Result<Vec<f64>> {

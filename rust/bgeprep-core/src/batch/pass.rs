@@ -1,40 +1,28 @@
-//! One source on its way through a pass: the keyed order, the waiting rows, the next batch.
+//! One source on its way through a pass: its order, the waiting rows, what it gives to a batch.
 
-use super::conflict::{KeyTable, Rules};
-use super::options::{NegativeChoice, Resolved};
-use super::permute::{Permutation, Stream, Use, seed_of};
+use std::sync::Arc;
+
+use super::filling::Filling;
+use super::order::{Layout, Order};
+use super::permute::{Stream, Use, seed_of};
 use super::rows::{PlanRows, PlanSource, RowKeys};
 use super::state::{Counts, SourceState, Unplaced, UnplacedReason};
 use super::wait::Waiting;
 use crate::{Error, Result};
 
-/// The rows of a batch with the documents chosen for them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Chosen {
-    /// Row ids, in the order they were placed.
-    pub rows: Vec<u64>,
-    /// For each row, the place of its positive in its list.
-    pub positives: Vec<u32>,
-    /// The places of all chosen negatives in their rows' lists, row after row.
-    pub negatives: Vec<u32>,
-    /// Row `i` owns `negatives[offsets[i]..offsets[i + 1]]`.
-    pub negative_offsets: Vec<u32>,
-}
-
-impl Chosen {
-    /// The negatives chosen for the row at a place of the batch.
-    pub fn negatives_of(&self, place: usize) -> &[u32] {
-        &self.negatives[self.negative_offsets[place] as usize..self.negative_offsets[place + 1] as usize]
-    }
-}
+/// Rows whose keys are fetched together.
+const AHEAD: u64 = 64;
 
 /// A source's place in its pass.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct SourcePass {
-    index: u32,
+    pub(crate) index: usize,
     source: PlanSource,
-    rules: Rules,
-    permutation: Permutation,
+    layout: Arc<Layout>,
+    order: Option<Order>,
+    /// The rows that come next, the next one last.
+    ahead: Vec<u64>,
+    seed: u64,
     pub(crate) pass: u64,
     cursor: u64,
     waiting: Waiting,
@@ -44,7 +32,13 @@ pub(crate) struct SourcePass {
 }
 
 impl SourcePass {
-    pub(crate) fn restore(index: usize, source: &PlanSource, state: &SourceState, seed: u64) -> Result<Self> {
+    pub(crate) fn restore(
+        index: usize,
+        source: &PlanSource,
+        layout: &Arc<Layout>,
+        state: &SourceState,
+        seed: u64,
+    ) -> Result<Self> {
         let outside = |row: &u64| *row >= source.rows;
         if state.name != source.name
             || state.cursor > source.rows
@@ -54,10 +48,12 @@ impl SourcePass {
             return Err(Error::config("batch.state", message));
         }
         Ok(Self {
-            index: index as u32,
-            rules: Rules::of(source.task),
-            permutation: order(source, index, seed, state.pass),
+            index,
             source: source.clone(),
+            layout: Arc::clone(layout),
+            order: None,
+            ahead: Vec::new(),
+            seed,
             pass: state.pass,
             cursor: state.cursor,
             waiting: Waiting::restore(&state.waiting),
@@ -80,153 +76,102 @@ impl SourcePass {
     }
 
     /// Moves to the start of another pass; its queue is empty by then.
-    pub(crate) fn begin(&mut self, pass: u64, seed: u64) {
+    pub(crate) fn begin(&mut self, pass: u64) {
         debug_assert_eq!(self.waiting.len(), 0);
         self.pass = pass;
         self.cursor = 0;
-        self.permutation = order(&self.source, self.index as usize, seed, pass);
+        self.order = None;
+        self.ahead.clear();
     }
 
     /// Whether every row of the pass was placed or given up.
     pub(crate) fn is_through(&self) -> bool {
-        self.cursor == self.source.rows && self.waiting.len() == 0
+        self.left() == 0
     }
 
-    /// Plans the next batch of this pass: waiting rows first, then the pass's order. `None` when
-    /// what is left of the pass gives no batch; those rows go to `unplaced`.
-    pub(crate) fn next_batch<R: PlanRows>(
-        &mut self,
-        rows: &R,
-        options: &Resolved,
-        table: &mut KeyTable,
-        unplaced: &mut Vec<Unplaced>,
-    ) -> Result<Option<Chosen>> {
-        let size = options.batch_size as usize;
-        let mut chosen = Chosen::default();
-        table.clear();
-        self.admit_waiting(rows, options, table, &mut chosen)?;
-        while chosen.rows.len() < size && self.cursor < self.source.rows {
-            let row = self.permutation.at(self.cursor);
+    /// Rows of the pass that are neither placed nor given up.
+    pub(crate) fn left(&self) -> u64 {
+        self.source.rows - self.cursor + self.waiting.len() as u64
+    }
+
+    /// Whether rows wait: the pass has more than a batch could take.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.waiting.len() > 0
+    }
+
+    /// Gives rows to a batch until it has `size`: waiting rows first, then in the order of the pass.
+    pub(crate) fn give<R: PlanRows>(&mut self, rows: &R, size: usize, batch: &mut Filling) -> Result<()> {
+        batch.begin(self.index);
+        self.give_waiting(rows, size, batch)?;
+        while batch.len() < size && self.cursor < self.source.rows {
+            let row = self.next_row(rows)?;
             self.cursor += 1;
-            if let Some(key) = self.admit(row, rows, options.seed, table, &mut chosen)? {
+            if let Some(key) = self.offer(row, rows, batch)? {
                 self.waiting.push(key, row);
                 self.counts.waited += 1;
             }
         }
-        if chosen.rows.len() < size {
-            let reason = self.reason_to_give_up(chosen.rows.len() as u64, options);
-            if let Some(reason) = reason {
-                self.give_up(&chosen.rows, reason, unplaced);
-                return Ok(None);
-            }
-            self.counts.short_batches += 1;
-        }
-        self.choose_negatives(rows, options, table, &mut chosen)?;
-        self.counts.batches += 1;
-        self.counts.rows += chosen.rows.len() as u64;
-        Ok(Some(chosen))
+        Ok(())
     }
 
-    fn admit_waiting<R: PlanRows>(
-        &mut self,
-        rows: &R,
-        options: &Resolved,
-        table: &mut KeyTable,
-        chosen: &mut Chosen,
-    ) -> Result<()> {
-        // Taken out for the time of the offer: `admit` needs the rest of `self`.
+    /// The row at the cursor.
+    fn next_row<R: PlanRows>(&mut self, rows: &R) -> Result<u64> {
+        if let Some(row) = self.ahead.pop() {
+            return Ok(row);
+        }
+        let order = match self.order.take() {
+            Some(order) => order,
+            None => self.layout.order(rows, &self.source, &[self.seed, self.pass, self.index as u64])?,
+        };
+        let end = self.source.rows.min(self.cursor + AHEAD);
+        self.ahead.extend((self.cursor..end).rev().map(|place| order.at(place)));
+        self.order = Some(order);
+        let ids: Vec<u64> = self.ahead.iter().map(|row| self.source.first + row).collect();
+        rows.warm(&ids);
+        self.ahead.pop().ok_or_else(|| Error::Internal("a pass was asked for more rows than it has".into()))
+    }
+
+    fn give_waiting<R: PlanRows>(&mut self, rows: &R, size: usize, batch: &mut Filling) -> Result<()> {
+        // Taken out for the time of the offer: `offer` needs the rest of `self`.
         let mut waiting = std::mem::take(&mut self.waiting);
-        let chosen = std::cell::RefCell::new(chosen);
-        let offered = waiting.offer(
-            || chosen.borrow().rows.len() < options.batch_size as usize,
-            |row| self.admit(row, rows, options.seed, table, &mut chosen.borrow_mut()),
-        );
+        let batch = std::cell::RefCell::new(batch);
+        let offered =
+            waiting.offer(|| batch.borrow().len() < size, |row| self.offer(row, rows, &mut batch.borrow_mut()));
         self.waiting = waiting;
         offered
     }
 
-    fn admit<R: PlanRows>(
-        &self,
-        row: u64,
-        rows: &R,
-        seed: u64,
-        table: &mut KeyTable,
-        chosen: &mut Chosen,
-    ) -> Result<Option<u64>> {
+    fn offer<R: PlanRows>(&self, row: u64, rows: &R, batch: &mut Filling) -> Result<Option<u64>> {
         let id = self.source.first + row;
         let keys = rows.keys(id)?;
-        let positive = self.positive_of(id, &keys, seed)?;
-        let blocked = table.admit(self.rules, &keys, positive as usize);
-        if blocked.is_none() {
-            chosen.rows.push(id);
-            chosen.positives.push(positive);
-        }
-        Ok(blocked)
+        Ok(batch.offer(id, &keys, self.positive_of(id, &keys)?))
     }
 
     /// One positive a visit, the next of the list in the next pass, from a start of the row's own.
-    fn positive_of(&self, id: u64, keys: &RowKeys<'_>, seed: u64) -> Result<u32> {
+    fn positive_of(&self, id: u64, keys: &RowKeys<'_>) -> Result<u32> {
         match keys.pos.len() as u64 {
             0 => Err(Error::Internal(format!("row {id} of the shard set has no positive"))),
             1 => Ok(0),
             count => {
-                let start = Stream::new(seed_of(Use::Positive, &[seed, id])).below(count);
+                let start = Stream::new(seed_of(Use::Positive, &[self.seed, id])).below(count);
                 Ok(((start + self.pass % count) % count) as u32)
             }
         }
     }
 
-    fn choose_negatives<R: PlanRows>(
-        &mut self,
-        rows: &R,
-        options: &Resolved,
-        table: &mut KeyTable,
-        chosen: &mut Chosen,
-    ) -> Result<()> {
-        chosen.negative_offsets.reserve(chosen.rows.len() + 1);
-        chosen.negative_offsets.push(0);
-        for id in &chosen.rows {
-            if options.negatives > 0 {
-                let keys = rows.keys(*id)?;
-                let sampled = (options.negative_choice == NegativeChoice::Sample)
-                    .then(|| Stream::new(seed_of(Use::Negatives, &[options.seed, self.pass, *id])));
-                let wanted = options.negatives as usize;
-                let counts = table.choose_negatives(self.rules, &keys, wanted, sampled, &mut chosen.negatives);
-                self.counts.negatives_swapped += counts.swapped;
-                self.counts.negatives_left_out += counts.left_out;
-            }
-            chosen.negative_offsets.push(chosen.negatives.len() as u32);
-        }
-        Ok(())
-    }
-
-    /// Only at the end of a pass is a batch short: what waits now would wait for ever.
-    fn reason_to_give_up(&self, placed: u64, options: &Resolved) -> Option<UnplacedReason> {
-        if options.drop_last {
-            Some(if self.waiting.len() > 0 { UnplacedReason::Conflict } else { UnplacedReason::LastBatch })
-        } else if self.waiting.len() > 0 && placed < options.min_rows {
-            Some(UnplacedReason::Conflict)
-        } else if placed == 0 {
-            Some(UnplacedReason::LastBatch)
-        } else {
-            None
-        }
-    }
-
-    fn give_up(&mut self, placed: &[u64], reason: UnplacedReason, unplaced: &mut Vec<Unplaced>) {
-        let waiting: Vec<u64> = self.waiting.drain().into_iter().map(|row| self.source.first + row).collect();
-        let rows = placed.iter().copied().chain(waiting);
-        let (source, pass) = (self.index, self.pass);
-        let before = unplaced.len();
-        unplaced.extend(rows.map(|row| Unplaced { row, source, pass, reason }));
-        let count = (unplaced.len() - before) as u64;
+    /// Lists rows as unplaced, and counts them.
+    pub(crate) fn give_up(&mut self, placed: &[u64], reason: UnplacedReason, unplaced: &mut Vec<Unplaced>) {
+        let (source, pass) = (self.index as u32, self.pass);
+        unplaced.extend(placed.iter().map(|&row| Unplaced { row, source, pass, reason }));
         match reason {
-            UnplacedReason::Conflict => self.counts.unplaced_conflict += count,
-            UnplacedReason::LastBatch => self.counts.unplaced_last_batch += count,
+            UnplacedReason::Conflict => self.counts.unplaced_conflict += placed.len() as u64,
+            UnplacedReason::LastBatch => self.counts.unplaced_last_batch += placed.len() as u64,
         }
     }
-}
 
-fn order(source: &PlanSource, index: usize, seed: u64, pass: u64) -> Permutation {
-    Permutation::new(source.rows, seed_of(Use::Order, &[seed, pass, index as u64]))
+    /// Lists all waiting rows as unplaced.
+    pub(crate) fn give_up_waiting(&mut self, reason: UnplacedReason, unplaced: &mut Vec<Unplaced>) {
+        let waiting: Vec<u64> = self.waiting.drain().into_iter().map(|row| self.source.first + row).collect();
+        self.give_up(&waiting, reason, unplaced);
+    }
 }

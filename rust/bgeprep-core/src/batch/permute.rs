@@ -25,6 +25,12 @@ pub(crate) enum Use {
     Negatives = 3,
     /// When a source's next batch comes.
     Schedule = 4,
+    /// Where the rows of a key stand in a pass.
+    Spacing = 5,
+    /// Which rows come in batches of one cluster, and in which order.
+    Clusters = 6,
+    /// How many rows of a source a mixed batch takes.
+    Quota = 7,
     /// The order of a text set's blocks in one epoch.
     BlockOrder = 32,
     /// Which words of a block the encoder does not see.

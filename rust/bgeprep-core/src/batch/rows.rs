@@ -12,6 +12,8 @@ pub struct PlanSource {
     pub task: Task,
     /// Its weight where the manifest gives one.
     pub weight: Option<f64>,
+    /// Sources of one group fill up each other's batches.
+    pub group: String,
     /// Row id of its first row.
     pub first: u64,
     /// How many rows follow.
@@ -54,6 +56,9 @@ pub trait PlanRows: Send + Sync {
     fn keys(&self, row: u64) -> Result<RowKeys<'_>>;
     /// Bytes of text of the query, one positive and the chosen negatives together.
     fn bytes(&self, row: u64, positive: u32, negatives: &[u32]) -> Result<u64>;
+
+    /// Brings the keys of rows near to the processor: asked for one by one, each would be waited for alone.
+    fn warm(&self, _rows: &[u64]) {}
 
     /// The source (index) that holds a row; `None` beyond the last row.
     fn source_of(&self, row: u64) -> Option<usize> {

@@ -28,7 +28,8 @@ impl SetRows {
                 Error::shard(set.folder(), message)
             })?;
             let (name, weight) = (entry.name.clone(), entry.weight);
-            Ok(PlanSource { name, task, weight, first: range.first, rows: range.rows })
+            let group = format!("{}, {}", entry.task, entry.language.as_deref().unwrap_or("no language"));
+            Ok(PlanSource { name, task, weight, group, first: range.first, rows: range.rows })
         });
         let sources = sources.collect::<Result<_>>()?;
         Ok(Self { set, sources })
@@ -65,6 +66,19 @@ impl PlanRows for SetRows {
             pos_exact: row.pos_exact_keys(),
             neg_exact: row.neg_exact_keys(),
         })
+    }
+
+    fn warm(&self, rows: &[u64]) {
+        // None of these reads depends on another, so the processor waits for many of them at once.
+        let touched = rows.iter().filter_map(|row| self.set.index(*row).ok()).fold(0, |sum, row| {
+            let first = |keys: &[u64]| keys.first().copied().unwrap_or(0);
+            sum ^ row.query_key()
+                ^ row.query_exact_key()
+                ^ first(row.pos_keys())
+                ^ first(row.pos_exact_keys())
+                ^ first(row.also_pos_keys())
+        });
+        std::hint::black_box(touched);
     }
 
     fn bytes(&self, row: u64, positive: u32, negatives: &[u32]) -> Result<u64> {

@@ -7,7 +7,7 @@ use super::options::Resolved;
 use crate::{Error, Result};
 
 /// Version of the state's layout and of every random choice of the plan.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Why a row was not placed in its pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,8 +38,10 @@ pub struct Unplaced {
 pub struct Counts {
     /// Batches planned.
     pub batches: u64,
-    /// Rows in them.
+    /// Rows of this source in batches, whoever's.
     pub rows: u64,
+    /// Rows of this source that filled up batches of other sources.
+    pub lent_rows: u64,
     /// Batches with fewer rows than `batch_size`.
     pub short_batches: u64,
     /// Rows that did not fit the batch they came up for (each time counted once).

@@ -1,4 +1,8 @@
 //! The queue between planning, tokenising and the trainer.
+//!
+//! A batch is tokenised in ranges of rows, by whoever is free; who hands in the last of them joins
+//! them, so that the trainer's thread does nothing but take what is ready. `R` is what a range of rows
+//! becomes, `J` what they are joined to.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -33,26 +37,36 @@ pub(crate) enum Task<P> {
 }
 
 /// What the consumer gets.
-pub(crate) enum Popped<P, A> {
-    /// The oldest batch with its pieces in order.
-    Job(P, Vec<A>),
+pub(crate) enum Popped<P, J> {
+    /// The oldest batch.
+    Job(P, Box<J>),
     /// No batch is left, nor will there be.
     End,
     /// The oldest batch could not be made.
     Failed(Error),
 }
 
-struct Entry<P, A> {
+/// A job whose pieces are all there, in order.
+pub(crate) type Complete<P, R> = (Arc<Job<P>>, Vec<R>);
+
+struct Entry<P, R, J> {
     job: Arc<Job<P>>,
-    /// Rows from here on nobody has taken.
+    /// Pieces from here on nobody has taken.
     next: usize,
-    pieces: Vec<Option<A>>,
+    pieces: Vec<Option<R>>,
     missing: usize,
+    joined: Option<J>,
     error: Option<Error>,
 }
 
-struct Inner<P, A> {
-    entries: VecDeque<Entry<P, A>>,
+impl<P, R, J> Entry<P, R, J> {
+    fn is_ready(&self) -> bool {
+        self.missing == 0 && (self.joined.is_some() || self.error.is_some())
+    }
+}
+
+struct Inner<P, R, J> {
+    entries: VecDeque<Entry<P, R, J>>,
     planning: bool,
     ended: bool,
     planning_error: Option<Error>,
@@ -60,21 +74,21 @@ struct Inner<P, A> {
 }
 
 /// Shared by the workers and the consumer.
-pub(crate) struct Queue<P, A> {
-    inner: Mutex<Inner<P, A>>,
+pub(crate) struct Queue<P, R, J> {
+    inner: Mutex<Inner<P, R, J>>,
     capacity: usize,
     work: Condvar,
     ready: Condvar,
 }
 
-impl<P, A> Queue<P, A> {
+impl<P, R, J> Queue<P, R, J> {
     pub(crate) fn new(capacity: usize) -> Self {
         let inner =
             Inner { entries: VecDeque::new(), planning: false, ended: false, planning_error: None, stopped: false };
         Self { inner: Mutex::new(inner), capacity, work: Condvar::new(), ready: Condvar::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner<P, A>> {
+    fn lock(&self) -> MutexGuard<'_, Inner<P, R, J>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -85,9 +99,10 @@ impl<P, A> Queue<P, A> {
             if inner.stopped {
                 return None;
             }
-            if let Some(entry) = inner.entries.iter_mut().find(|entry| entry.next < entry.job.rows) {
-                let range = entry.next..(entry.next + entry.job.rows_a_task).min(entry.job.rows);
-                entry.next = range.end;
+            if let Some(entry) = inner.entries.iter_mut().find(|entry| entry.next < entry.pieces.len()) {
+                let start = entry.next * entry.job.rows_a_task;
+                let range = start..(start + entry.job.rows_a_task).min(entry.job.rows);
+                entry.next += 1;
                 return Some(Task::Rows(Arc::clone(&entry.job), range));
             }
             if !inner.planning && !inner.ended && inner.entries.len() < self.capacity {
@@ -103,12 +118,14 @@ impl<P, A> Queue<P, A> {
         inner.planning = false;
         match job {
             Ok(Some(job)) => {
-                let pieces = job.rows.div_ceil(job.rows_a_task);
+                // A rank without rows has one piece, which is empty: it goes the same way.
+                let pieces = job.rows.div_ceil(job.rows_a_task).max(1);
                 inner.entries.push_back(Entry {
                     job: Arc::new(job),
                     next: 0,
                     pieces: std::iter::repeat_with(|| None).take(pieces).collect(),
                     missing: pieces,
+                    joined: None,
                     error: None,
                 });
             }
@@ -123,11 +140,11 @@ impl<P, A> Queue<P, A> {
         self.ready.notify_all();
     }
 
-    /// Takes the worker's hold on the job too: when nothing is missing, the queue is its only owner.
-    pub(crate) fn done(&self, job: Arc<Job<P>>, piece: usize, arrays: Result<A>) {
+    /// Takes a piece in, and the worker's hold on the job with it. Who brings the last piece gets all
+    /// of them back, to join them and hand them to [`Queue::joined`].
+    pub(crate) fn done(&self, job: Arc<Job<P>>, piece: usize, arrays: Result<R>) -> Option<Complete<P, R>> {
         let mut inner = self.lock();
-        let Some(entry) = inner.entries.iter_mut().find(|entry| Arc::ptr_eq(&entry.job, &job)) else { return };
-        drop(job);
+        let entry = inner.entries.iter_mut().find(|entry| Arc::ptr_eq(&entry.job, &job))?;
         entry.missing -= 1;
         match arrays {
             Ok(arrays) => entry.pieces[piece] = Some(arrays),
@@ -135,19 +152,39 @@ impl<P, A> Queue<P, A> {
                 entry.error.get_or_insert(error);
             }
         }
-        if entry.missing == 0 {
-            drop(inner);
-            self.ready.notify_all();
+        if entry.missing > 0 {
+            drop(job);
+            return None;
         }
+        if entry.error.is_none() {
+            return Some((job, entry.pieces.iter_mut().filter_map(Option::take).collect()));
+        }
+        drop(job);
+        drop(inner);
+        self.ready.notify_all();
+        None
+    }
+
+    /// Takes a whole batch in, and the worker's hold on the job with it: the queue is its only owner.
+    pub(crate) fn joined(&self, job: Arc<Job<P>>, joined: Result<J>) {
+        let mut inner = self.lock();
+        let Some(entry) = inner.entries.iter_mut().find(|entry| Arc::ptr_eq(&entry.job, &job)) else { return };
+        drop(job);
+        match joined {
+            Ok(joined) => entry.joined = Some(joined),
+            Err(error) => entry.error = Some(error),
+        }
+        drop(inner);
+        self.ready.notify_all();
     }
 
     /// The oldest batch, waiting for it no longer than `patience`.
-    pub(crate) fn pop(&self, patience: Duration) -> Option<Popped<P, A>> {
+    pub(crate) fn pop(&self, patience: Duration) -> Option<Popped<P, J>> {
         let until = Instant::now() + patience;
         let mut inner = self.lock();
         loop {
             match inner.entries.front() {
-                Some(entry) if entry.missing == 0 => break,
+                Some(entry) if entry.is_ready() => break,
                 None if inner.ended => {
                     return Some(inner.planning_error.take().map_or(Popped::End, Popped::Failed));
                 }
@@ -165,10 +202,10 @@ impl<P, A> Queue<P, A> {
         if let Some(error) = entry.error {
             return Some(Popped::Failed(error));
         }
-        let Some(job) = Arc::into_inner(entry.job) else {
+        let (Some(job), Some(joined)) = (Arc::into_inner(entry.job), entry.joined) else {
             return Some(Popped::Failed(Error::Internal("a batch is still in work".into())));
         };
-        Some(Popped::Job(job.piece, entry.pieces.into_iter().flatten().collect()))
+        Some(Popped::Job(job.piece, Box::new(joined)))
     }
 
     /// Sends the workers home; they look up after the piece in hand.

@@ -51,7 +51,7 @@ struct Source {
 }
 
 struct Shared {
-    queue: Queue<Piece, TextArrays>,
+    queue: Queue<Piece, TextArrays, TextArrays>,
     source: Arc<Source>,
     next_step: AtomicU64,
     rank: u32,
@@ -126,7 +126,7 @@ impl TextLoader {
                     step: piece.step,
                     epoch: piece.step / schedule.per_epoch(),
                     global_blocks: piece.global,
-                    arrays: TextArrays::concat(arrays),
+                    arrays: *arrays,
                     state: self.state.clone(),
                 })))
             }
@@ -186,7 +186,9 @@ impl Work for Shared {
                         let epoch = piece.step / self.source.schedule.per_epoch();
                         self.source.mask(&piece.blocks[range.clone()], epoch)
                     });
-                    self.queue.done(job, range.start / BLOCKS_A_TASK, arrays);
+                    if let Some((job, pieces)) = self.queue.done(job, range.start / BLOCKS_A_TASK, arrays) {
+                        self.queue.joined(job, caught(|| Ok(TextArrays::concat(pieces))));
+                    }
                 }
             }
         }

@@ -266,7 +266,7 @@ mod tests {
 
     fn rules() -> CleanRules {
         CleanRules {
-            form: TextForm { nfc: true, strip_control: true, collapse_whitespace: true, keep_newlines: false },
+            form: TextForm::STRICT,
             min_query_chars: 2,
             max_query_chars: 30,
             min_passage_chars: 2,

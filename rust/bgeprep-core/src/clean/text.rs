@@ -20,6 +20,11 @@ pub struct TextForm {
     pub keep_newlines: bool,
 }
 
+impl TextForm {
+    /// Every rule on, and white space to single spaces: the form in which texts of benchmarks are compared.
+    pub const STRICT: Self = Self { nfc: true, strip_control: true, collapse_whitespace: true, keep_newlines: false };
+}
+
 /// The batching key of a text: xxh3-64 (seed 0) of the UTF-8 of its normalised form.
 pub fn key(text: &str) -> u64 {
     let mut buffer = String::new();
@@ -246,7 +251,7 @@ mod tests {
 
     use super::*;
 
-    const FORM: TextForm = TextForm { nfc: true, strip_control: true, collapse_whitespace: true, keep_newlines: false };
+    const FORM: TextForm = TextForm::STRICT;
 
     fn slow_normalise(text: &str) -> String {
         let folded: String = text.nfkc().default_case_fold().collect();

@@ -87,7 +87,7 @@ impl Family<'_> {
     /// batching key of the query know each other's positives.
     fn tell_known_positives(&self, send: &mut dyn FnMut(&Row, Action)) {
         let batching = |record: &KeyRecord| {
-            self.near.map_or(record.text_key, |near| near.text(record.symmetric).cluster(record.text_key))
+            self.near.map_or(record.text_key, |near| near.of(record.rule()).cluster(record.text_key))
         };
         let mut all = BTreeSet::new();
         for record in self.groups.iter().flat_map(|group| group.records) {

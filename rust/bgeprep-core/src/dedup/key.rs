@@ -1,5 +1,6 @@
 //! What dedup knows of one positive or negative: 84 bytes, wherever its text lies.
 
+use crate::near::shingle::Rule;
 use crate::near::table::NearTables;
 use crate::shuffle::RowId;
 
@@ -54,6 +55,11 @@ impl KeyRecord {
     /// Bytes of an encoded record.
     pub const SIZE: usize = 16 + 16 + 8 + 8 + 4 + 8 + 4 * 5 + 4;
 
+    /// The rule by which its text is compared with others.
+    pub fn rule(&self) -> Rule {
+        if self.symmetric { Rule::Query } else { Rule::Passage }
+    }
+
     /// Appends the record to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.query.to_le_bytes());
@@ -104,7 +110,11 @@ impl KeyRecord {
 
     /// The cluster whose records are decided together.
     pub fn family(&self, near: &NearTables) -> u64 {
-        if self.document { near.passage.cluster(self.text_key) } else { near.query.cluster(self.query_key) }
+        if self.document {
+            near.of(Rule::Passage).cluster(self.text_key)
+        } else {
+            near.of(Rule::Query).cluster(self.query_key)
+        }
     }
 
     /// Ascending order of survival: priority, then score (higher first, none last), then origin.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::exact::Group;
 use super::key::{KeyRecord, Kind};
+use crate::near::shingle::Rule;
 use crate::near::table::NearTables;
 use crate::report::Similarity;
 use crate::shuffle::RowId;
@@ -22,7 +23,7 @@ pub(super) fn find_near_repeats(groups: &mut [Group<'_>], near: &NearTables) {
     for (at, group) in groups.iter().enumerate() {
         for (index, record) in group.records.iter().enumerate() {
             if record.kind == Kind::Positive && record.near && group.repeats[index].is_none() {
-                candidates.push((near.passage.cluster(record.text_key), at, index));
+                candidates.push((near.of(Rule::Passage).cluster(record.text_key), at, index));
             }
         }
     }
@@ -50,8 +51,8 @@ pub(super) fn find_near_repeats(groups: &mut [Group<'_>], near: &NearTables) {
 
 /// The lower of the two sides' similarities, if both reach the threshold.
 fn similarity(one: &KeyRecord, other: &KeyRecord, near: &NearTables) -> Option<Similarity> {
-    let text = near.passage.similarity(one.text_key, other.text_key)?;
-    let query = if one.document { text } else { near.query.similarity(one.query_key, other.query_key)? };
+    let text = near.of(Rule::Passage).similarity(one.text_key, other.text_key)?;
+    let query = if one.document { text } else { near.of(Rule::Query).similarity(one.query_key, other.query_key)? };
     Some(Similarity::of(query.min(text)))
 }
 
@@ -62,7 +63,7 @@ pub(super) fn near_positive(
     negative: &KeyRecord,
     near: &NearTables,
 ) -> Option<(RowId, Similarity)> {
-    if !negative.near || group.is_labelled_negative(at) || !near.passage.is_clustered(negative.text_key) {
+    if !negative.near || group.is_labelled_negative(at) || !near.of(Rule::Passage).is_clustered(negative.text_key) {
         return None;
     }
     let mut by_key: BTreeMap<u64, RowId> = BTreeMap::new();
@@ -70,7 +71,7 @@ pub(super) fn near_positive(
         by_key.entry(positive.text_key).or_insert(positive.row);
     }
     let alike = |(key, row): (u64, RowId)| {
-        near.passage.similarity(negative.text_key, key).map(|similarity| (row, Similarity::of(similarity)))
+        near.of(Rule::Passage).similarity(negative.text_key, key).map(|similarity| (row, Similarity::of(similarity)))
     };
     by_key.into_iter().find_map(alike)
 }

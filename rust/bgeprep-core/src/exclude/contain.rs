@@ -5,10 +5,10 @@
 //! 3. A row's text is asked for each of its own 5-grams; a text found under one is looked for token
 //!    by token.
 
-use super::postings::{Counters, Postings};
 use super::texts::Texts;
 use crate::Result;
-use crate::near::shingle::{Rule, Shingler, tokens};
+use crate::near::prefix::{Counters, Postings};
+use crate::near::shingle::{Rule, Shingler, is_alone, tokens};
 use crate::progress::Progress;
 
 /// Fewest words, and fewest CJK characters, of a text that is looked for in others.
@@ -116,13 +116,6 @@ fn split(normal: &str) -> Vec<&str> {
 /// Whether a text has enough words, or enough CJK characters, to be looked for in others.
 fn is_long(normal: &str) -> bool {
     let (mut words, mut characters) = (0, 0);
-    tokens(normal, |token| if is_cjk(token) { characters += 1 } else { words += 1 });
+    tokens(normal, |token| if is_alone(token) { characters += 1 } else { words += 1 });
     words >= LONG.0 || characters >= LONG.1
-}
-
-/// Whether a token is a Han, Hiragana or Katakana character: the tokens that need no space beside
-/// them, so a word put behind one does not join it.
-fn is_cjk(token: &str) -> bool {
-    let first = token.chars().next();
-    first.is_some_and(|first| matches!(first, '\u{3005}'..='\u{30ff}' | '\u{31f0}'..='\u{31ff}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{1aff0}'..='\u{1b16f}' | '\u{20000}'..='\u{3ffff}'))
 }

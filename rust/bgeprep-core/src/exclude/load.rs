@@ -25,10 +25,9 @@ pub(super) struct Loaded {
 }
 
 /// Reads all files of all benchmarks.
-pub(super) fn load(rules: &ExcludeRules, form: TextForm, memory: u64, progress: &Progress) -> Result<Loaded> {
+pub(super) fn load(rules: &ExcludeRules, memory: u64, progress: &Progress) -> Result<Loaded> {
     let mut loader = Loader {
         corpus: rules.corpus,
-        form,
         progress,
         budget: Budget::new(memory),
         queries: TextsBuilder::default(),
@@ -68,7 +67,6 @@ pub(super) fn load(rules: &ExcludeRules, form: TextForm, memory: u64, progress: 
 
 struct Loader<'a> {
     corpus: bool,
-    form: TextForm,
     progress: &'a Progress,
     budget: Budget,
     queries: TextsBuilder,
@@ -246,7 +244,7 @@ impl Loader<'_> {
 
     /// The form that rows have when they are compared: cleaned, then normalised.
     fn normalise(&mut self, text: &str) -> u128 {
-        Identity::of(clean(text, self.form, &mut self.cleaned), &mut self.normal).hash
+        Identity::of(clean(text, TextForm::STRICT, &mut self.cleaned), &mut self.normal).hash
     }
 }
 

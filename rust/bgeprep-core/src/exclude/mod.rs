@@ -19,7 +19,6 @@ mod check;
 mod contain;
 mod load;
 mod near;
-mod postings;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -28,7 +27,7 @@ mod texts;
 use std::path::PathBuf;
 
 use crate::Result;
-use crate::clean::text::TextForm;
+use crate::near::shingle::Rule;
 use crate::progress::Progress;
 use crate::shard::reports::BenchmarkEntry;
 use contain::Containment;
@@ -123,15 +122,6 @@ pub struct ExcludeRules {
     pub containment: bool,
 }
 
-/// How texts are made and compared, from the other settings of the run.
-#[derive(Debug, Clone, Copy)]
-pub struct Comparison {
-    /// The cleaned form of rows.
-    pub form: TextForm,
-    /// Jaccard similarity from which two texts are near.
-    pub threshold: f64,
-}
-
 /// All benchmarks of a run, ready to be compared with; shared by all threads.
 #[derive(Debug)]
 pub struct Benchmarks {
@@ -151,17 +141,17 @@ pub struct Benchmarks {
 }
 
 impl Benchmarks {
-    /// Reads and indexes all benchmarks within `memory` bytes.
+    /// Reads and indexes all benchmarks within `memory` bytes; texts are near from a Jaccard similarity of `threshold` on.
     ///
     /// # Errors
     /// `Corpus` for a file that does not hold what its role says, `Config` if `memory` is too small.
-    pub fn load(rules: &ExcludeRules, how: Comparison, memory: u64, progress: &Progress) -> Result<Self> {
-        let loaded = load::load(rules, how.form, memory, progress)?;
+    pub fn load(rules: &ExcludeRules, threshold: f64, memory: u64, progress: &Progress) -> Result<Self> {
+        let loaded = load::load(rules, memory, progress)?;
         let load::Loaded { queries, passages, judged, entries, warnings, budget } = loaded;
         let mut budget = budget;
-        let near_queries = NearIndex::build(&queries, crate::near::shingle::Rule::Query, how.threshold, progress)?;
+        let near_queries = NearIndex::build(&queries, Rule::Query, threshold, progress)?;
         budget.take(near_queries.bytes())?;
-        let near_passages = NearIndex::build(&passages, crate::near::shingle::Rule::Passage, how.threshold, progress)?;
+        let near_passages = NearIndex::build(&passages, Rule::Passage, threshold, progress)?;
         budget.take(near_passages.bytes())?;
         let containment = if rules.containment {
             Containment::build(&queries, &passages, &judged, progress)?

@@ -1,16 +1,12 @@
-//! All texts of a set that are near a given one: a set similarity join by prefixes (Chaudhuri,
-//! Ganti, Kaushik, ICDE 2006; Bayardo, Ma, Srikant, WWW 2007), which misses none.
+//! All texts of a set that are near a given one, by prefixes ([`crate::near::prefix`]), which miss none.
 //!
-//! 1. Two sets with a Jaccard similarity of at least t share at least ⌈t·n⌉ shingles, n being the
-//!    size of either. So in any order of shingles, the first n − ⌈t·n⌉ + 1 of the one and those of
-//!    the other have one in common.
-//! 2. Rare shingles first makes most of these prefixes unknown to the benchmark: the usual text is
-//!    done after a few counters, a likely one meets a few candidates.
-//! 3. A candidate of fitting size is taken apart again and its similarity computed.
+//! 1. Rare shingles first makes most prefixes unknown to the benchmark: the usual text is done after
+//!    a few counters, a likely one meets a few candidates.
+//! 2. A candidate of fitting size is taken apart again and its similarity computed.
 
-use super::postings::{Counters, Postings};
 use super::texts::Texts;
 use crate::Result;
+use crate::near::prefix::{Counters, Postings, ROUNDING, first, prefix};
 use crate::near::shingle::{Rule, Shingler, jaccard};
 use crate::progress::Progress;
 
@@ -107,25 +103,4 @@ impl NearIndex {
     pub(super) fn bytes(&self) -> u64 {
         self.counters.bytes() + self.prefixes.bytes() + self.sizes.len() as u64 * 4
     }
-}
-
-/// More than what a product of a threshold and a size is rounded by.
-const ROUNDING: f64 = 1e-6;
-
-/// How many of `size` shingles must hold one that a near text has among its first; 0 for no shingles.
-fn prefix(size: usize, threshold: f64) -> usize {
-    if size == 0 {
-        return 0;
-    }
-    let common = (threshold * size as f64 - ROUNDING).ceil() as usize;
-    size + 1 - common.clamp(1, size)
-}
-
-/// The prefix of a set in the order of places.
-fn first(order: &mut [(u16, u64)], threshold: f64) -> &[(u16, u64)] {
-    let length = prefix(order.len(), threshold);
-    if 0 < length && length < order.len() {
-        order.select_nth_unstable(length - 1);
-    }
-    &order[..length]
 }

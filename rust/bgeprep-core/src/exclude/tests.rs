@@ -5,12 +5,12 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::clean::text::TextForm;
 use crate::clean::{CleanPair, CleanRules, Cleaner};
 use crate::near::shingle::{Rule, Shingler, jaccard};
 use crate::pair::RawPair;
 
-const FORM: TextForm = TextForm { nfc: true, strip_control: true, collapse_whitespace: true, keep_newlines: false };
-const HOW: Comparison = Comparison { form: FORM, threshold: 0.8 };
+const THRESHOLD: f64 = 0.8;
 
 const LONG: &str = "one two three four five six seven eight nine ten eleven twelve thirteen";
 const PASSAGE: &str = "Magnets draw iron because the small currents in their atoms all point the same way and add up";
@@ -60,7 +60,7 @@ fn collection(folder: &Path) -> BenchmarkSpec {
 }
 
 fn load(rules: &ExcludeRules, memory: u64) -> Result<Benchmarks> {
-    Benchmarks::load(rules, HOW, memory, &Progress::default())
+    Benchmarks::load(rules, THRESHOLD, memory, &Progress::default())
 }
 
 fn magnets(corpus: bool, containment: bool) -> Benchmarks {
@@ -71,7 +71,7 @@ fn magnets(corpus: bool, containment: bool) -> Benchmarks {
 
 fn pair(query: &str, pos: &[&str]) -> CleanPair {
     let rules = CleanRules {
-        form: FORM,
+        form: TextForm::STRICT,
         min_query_chars: 1,
         max_query_chars: 0,
         min_passage_chars: 1,

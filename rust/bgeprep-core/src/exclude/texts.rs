@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::postings::Postings;
+use crate::near::prefix::Postings;
 use crate::{Error, Result};
 
 /// Memory that benchmarks may take.

@@ -46,7 +46,7 @@ impl Masker {
             return Err(Error::config("text.max_seq_length", message));
         }
         let refuse = |message: &str| Error::Tokenizer { path: encoder.path().to_owned(), message: message.to_owned() };
-        let mask_id = MASK_TOKENS.iter().find_map(|token| encoder.id_of(token));
+        let mask_id = MASK_TOKENS.iter().find_map(|token| encoder.id_of(token)).map(|id| id as i32);
         let mask_id = mask_id.ok_or_else(|| {
             refuse("expected a mask token ([MASK] or <mask>), found none; masked texts need the tokenizer of a masked-language model")
         })?;
@@ -58,7 +58,8 @@ impl Masker {
                  text's embedding",
             ));
         }
-        let ordinary = (0..encoder.vocab_size() as i32).filter(|id| !encoder.is_special(*id)).collect();
+        let ordinary =
+            (0..encoder.vocab_size() as u32).filter(|id| !encoder.is_special(*id)).map(|id| id as i32).collect();
         Ok(Self { encoder, options, max_len, mask_id, ordinary })
     }
 

@@ -1,5 +1,29 @@
 //! One band → pairs of texts that agree in it.
 
+use super::table::key_pairs;
+
+/// Two texts that agree in a band.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CandidatePair {
+    /// The smaller exact key.
+    pub left: u64,
+    /// The larger exact key.
+    pub right: u64,
+}
+
+impl CandidatePair {
+    /// Appends the pair to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.left.to_le_bytes());
+        out.extend_from_slice(&self.right.to_le_bytes());
+    }
+
+    /// Reads pairs; sorted, each once.
+    pub fn decode_all(bytes: &[u8]) -> Vec<Self> {
+        key_pairs(bytes).into_iter().map(|[left, right]| Self { left, right }).collect()
+    }
+}
+
 /// Up to this many texts of one band hash, every pair is a candidate.
 const ALL_PAIRS: usize = 12;
 

@@ -12,6 +12,7 @@
 pub mod candidates;
 pub mod components;
 pub mod minhash;
+pub(crate) mod prefix;
 pub mod sample;
 pub mod shingle;
 pub mod sketch;

@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+use super::prefix::{Counters, Postings, first};
 use super::shingle::{Rule, Shingler, jaccard};
 use super::table::NearTable;
 use crate::clean::text::normalise;
-use crate::key_map::KeyMap;
 use crate::shard::reports::Rate;
 use crate::{Error, Result};
 
@@ -93,28 +93,33 @@ fn load(path: &Path) -> Result<Vec<(u64, String)>> {
     Ok(texts)
 }
 
-/// All pairs of places whose sets reach the threshold, by prefix filtering.
-fn near_pairs(sets: &[Vec<u64>], threshold: f64) -> Vec<(usize, usize)> {
-    let mut frequency: KeyMap<u32> = KeyMap::default();
-    for shingle in sets.iter().flatten() {
-        *frequency.entry(*shingle).or_default() += 1;
-    }
-    let mut postings: KeyMap<Vec<usize>> = KeyMap::default();
-    let mut found = Vec::new();
+/// Calls `found` with all pairs of places whose sets reach the threshold, the earlier first, but for those that are
+/// not `wanted`. By prefixes.
+pub(crate) fn near_pairs(
+    sets: &[Vec<u64>],
+    threshold: f64,
+    wanted: impl Fn(usize, usize) -> bool,
+    mut found: impl FnMut(usize, usize),
+) {
+    let mut counters = Counters::new(sets.iter().map(Vec::len).sum());
+    sets.iter().flatten().for_each(|shingle| counters.add(*shingle));
+    let prefix_of = |set: &Vec<u64>| -> Vec<u64> {
+        let mut order: Vec<(u16, u64)> = set.iter().map(|shingle| counters.place(*shingle)).collect();
+        first(&mut order, threshold).iter().map(|&(_, shingle)| shingle).collect()
+    };
+    let prefixes: Vec<Vec<u64>> = sets.iter().map(prefix_of).collect();
+    let numbered = prefixes.iter().enumerate();
+    let postings =
+        Postings::new(numbered.flat_map(|(at, set)| set.iter().map(move |hash| (*hash, at as u32))).collect());
     for (at, set) in sets.iter().enumerate() {
-        let mut rare_first: Vec<(u32, u64)> = set.iter().map(|shingle| (frequency[shingle], *shingle)).collect();
-        rare_first.sort_unstable();
-        // Two sets that share t of n shingles share one of the first n − ⌈t n⌉ + 1 in any order.
-        let prefix = set.len() - (threshold * set.len() as f64).ceil() as usize + 1;
-        let mut partners = BTreeSet::new();
-        for &(_, shingle) in rare_first.iter().take(prefix).filter(|(count, _)| *count > 1) {
-            let earlier = postings.entry(shingle).or_default();
-            partners.extend(earlier.iter().copied());
-            earlier.push(at);
+        let met = prefixes[at].iter().flat_map(|shingle| postings.get(*shingle)).map(|other| *other as usize);
+        let partners: BTreeSet<usize> = met.filter(|other| *other < at).collect();
+        for other in partners {
+            if wanted(other, at) && jaccard(&sets[other], set) >= threshold {
+                found(other, at);
+            }
         }
-        found.extend(partners.into_iter().filter(|&other| jaccard(&sets[other], set) >= threshold).map(|o| (o, at)));
     }
-    found
 }
 
 /// Recall of the clusters of one space and precision of its near pairs, on the sample in `path`.
@@ -124,9 +129,17 @@ pub fn measure(path: &Path, rule: Rule, threshold: f64, table: &NearTable) -> Re
     let (mut shingler, mut normal) = (Shingler::default(), String::new());
     let sets: Vec<Vec<u64>> = texts.iter().map(|(_, text)| shingler.set(normalise(text, &mut normal), rule)).collect();
     let clusters: Vec<u64> = texts.iter().map(|(key, _)| table.cluster(*key)).collect();
-    let near = near_pairs(&sets, threshold);
-    let together = near.iter().filter(|(one, other)| clusters[*one] == clusters[*other]).count();
-    let recall = rate(texts.len(), near.len(), together);
+    let (mut near, mut together) = (0, 0);
+    near_pairs(
+        &sets,
+        threshold,
+        |_, _| true,
+        |one, other| {
+            near += 1;
+            together += u64::from(clusters[one] == clusters[other]);
+        },
+    );
+    let recall = Rate::of(texts.len() as u64, near, together);
 
     // Only texts of one cluster can have been called near.
     let mut members: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
@@ -140,33 +153,12 @@ pub fn measure(path: &Path, rule: Rule, threshold: f64, table: &NearTable) -> Re
             for &other in &members[at + 1..] {
                 if table.similarity(texts[one].0, texts[other].0).is_some() {
                     called += 1;
-                    right += usize::from(jaccard(&sets[one], &sets[other]) >= threshold);
+                    right += u64::from(jaccard(&sets[one], &sets[other]) >= threshold);
                 }
             }
         }
     }
-    Ok((recall, rate(texts.len(), called, right)))
-}
-
-/// A rate with its Wilson interval at 95 %.
-fn rate(sample: usize, pairs: usize, found: usize) -> Option<Rate> {
-    const Z: f64 = 1.96;
-    if pairs == 0 {
-        return None;
-    }
-    let (n, share) = (pairs as f64, found as f64 / pairs as f64);
-    let centre = (share + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
-    let half = Z / (1.0 + Z * Z / n) * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
-    // Six decimals: the manifest is read by people, and no sample has more to say.
-    let round = |number: f64| (number * 1e6).round() / 1e6;
-    Some(Rate {
-        sample: sample as u64,
-        pairs: pairs as u64,
-        found: found as u64,
-        rate: round(share),
-        low: round((centre - half).max(0.0)),
-        high: round((centre + half).min(1.0)),
-    })
+    Ok((recall, Rate::of(texts.len() as u64, called, right)))
 }
 
 #[cfg(test)]
@@ -195,7 +187,9 @@ mod tests {
                 slow.extend((0..other).filter(|&one| jaccard(&sets[one], &sets[other]) >= 0.8).map(|one| (one, other)));
             }
             assert!(slow.len() > 20);
-            assert_eq!(near_pairs(&sets, 0.8), slow);
+            let mut found = Vec::new();
+            near_pairs(&sets, 0.8, |_, _| true, |one, other| found.push((one, other)));
+            assert_eq!(found, slow);
         }
     }
 
@@ -240,7 +234,7 @@ mod tests {
             recall.found < recall.pairs && recall.found >= 2 && recall.low < recall.rate && recall.rate < recall.high
         );
         assert_eq!((precision.found, precision.pairs), (2, 3), "text 6 is no family of 3 to 5");
-        assert_eq!(rate(10, 100, 100).map(|rate| (rate.low * 1000.0).round()), Some(963.0));
+        assert_eq!(Rate::of(10, 100, 100).map(|rate| (rate.low * 1000.0).round()), Some(963.0));
         assert_eq!(measure(&folder.path().join("none"), Rule::Query, 0.8, &table).expect("none"), (None, None));
     }
 }

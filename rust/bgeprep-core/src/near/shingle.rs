@@ -10,6 +10,8 @@
 use unicode_normalization::char::is_combining_mark;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::pair::Task;
+
 /// Which shingles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -30,6 +32,11 @@ const PLACES: [u64; PASSAGE_TOKENS] =
 impl Rule {
     /// Both rules.
     pub const ALL: [Self; 2] = [Self::Query, Self::Passage];
+
+    /// The rule for the positives and negatives of a task.
+    pub fn of_passages(task: Task) -> Self {
+        if task == Task::Symmetric { Self::Query } else { Self::Passage }
+    }
 
     /// The space of texts that this rule compares, as the manifest calls it.
     pub fn space(self) -> &'static str {
@@ -172,6 +179,11 @@ fn any_token<'t>(normal: &'t str, start: usize, visit: &mut impl FnMut(&'t str))
     let end = characters.find(|&(_, character)| !goes_on(character)).map_or(normal.len(), |(length, _)| start + length);
     visit(&normal[start..end]);
     end
+}
+
+/// Whether a token is a Han, Hiragana or Katakana character: a token alone, which needs no space beside it.
+pub fn is_alone(token: &str) -> bool {
+    token.chars().next().is_some_and(|first| kind(first) == Kind::Alone)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

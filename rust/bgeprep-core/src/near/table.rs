@@ -57,9 +57,6 @@ pub struct Member {
 }
 
 impl Member {
-    /// Bytes of an encoded member.
-    pub const SIZE: usize = 16;
-
     /// Appends the member to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.key.to_le_bytes());
@@ -68,15 +65,17 @@ impl Member {
 
     /// Reads members; sorted, each once.
     pub fn decode_all(bytes: &[u8]) -> Vec<Self> {
-        let decode = |bytes: &[u8; Self::SIZE]| {
-            let long = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
-            Self { key: long(0), cluster: long(8) }
-        };
-        let mut members: Vec<Self> = bytes.as_chunks::<{ Self::SIZE }>().0.iter().map(decode).collect();
-        members.sort_unstable();
-        members.dedup();
-        members
+        key_pairs(bytes).into_iter().map(|[key, cluster]| Self { key, cluster }).collect()
     }
+}
+
+/// Reads records of two keys; sorted, each once.
+pub(super) fn key_pairs(bytes: &[u8]) -> Vec<[u64; 2]> {
+    let decode = |bytes: &[u8; 16]| [0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i])));
+    let mut pairs: Vec<[u64; 2]> = bytes.as_chunks::<16>().0.iter().map(decode).collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    pairs
 }
 
 /// Names of the columns of a space.
@@ -183,23 +182,18 @@ impl NearTable {
 
 /// The tables of both spaces.
 #[derive(Debug)]
-pub struct NearTables {
-    /// Queries, and both texts of symmetric sources.
-    pub query: NearTable,
-    /// Positives and negatives.
-    pub passage: NearTable,
-}
+pub struct NearTables([NearTable; 2]);
 
 impl NearTables {
     /// Opens both tables of a folder.
     pub fn open(folder: &Path) -> Result<Self> {
         let [query, passage] = Rule::ALL.map(|rule| NearTable::open(folder, rule.space()));
-        Ok(Self { query: query?, passage: passage? })
+        Ok(Self([query?, passage?]))
     }
 
-    /// The space that positives and negatives of a source belong to.
-    pub fn text(&self, symmetric: bool) -> &NearTable {
-        if symmetric { &self.query } else { &self.passage }
+    /// The table of the texts that a rule compares.
+    pub fn of(&self, rule: Rule) -> &NearTable {
+        &self.0[rule as usize]
     }
 }
 

@@ -1,7 +1,7 @@
 //! The keys that a row is batched by: those it brought along, or those of the clusters that its texts are in now.
 
 use crate::dedup::exact::ALSO_LIMIT;
-use crate::dedup::unite::{Space, United};
+use crate::near::shingle::Rule;
 use crate::near::table::NearTables;
 use crate::pair::Task;
 use crate::shuffle::row::{Item, SpillRow};
@@ -14,7 +14,7 @@ pub(super) struct KeySource<'a> {
     /// Clusters of near dedup, where it ran.
     pub(super) near: Option<&'a NearTables>,
     /// Clusters of shard sets, brought together, where there are any.
-    pub(super) united: Option<&'a United>,
+    pub(super) united: Option<&'a NearTables>,
     /// The task of the rows.
     pub(super) task: Task,
 }
@@ -39,14 +39,14 @@ impl KeySource<'_> {
             let (pos, neg) = (pos.to_vec(), neg.to_vec());
             return BatchingKeys { query: kept.query_cluster, pos, neg, also, also_excess: 0 };
         }
-        let space = Space::of_passages(self.task);
-        let list = |items: &[Item<'_>]| items.iter().map(|item| self.key(space, item.key)).collect::<Vec<_>>();
+        let rule = Rule::of_passages(self.task);
+        let list = |items: &[Item<'_>]| items.iter().map(|item| self.key(rule, item.key)).collect::<Vec<_>>();
         let pos = list(&row.pos);
         let (mut also, mut also_excess) = (also.to_vec(), 0);
         if self.united.is_some() {
             also.extend(row.kept.iter().flat_map(|kept| &kept.also_pos_keys));
             for known in &mut also {
-                *known = self.key(space, *known);
+                *known = self.key(rule, *known);
             }
             also.sort_unstable();
             also.dedup();
@@ -54,11 +54,11 @@ impl KeySource<'_> {
             also_excess = also.len().saturating_sub(ALSO_LIMIT) as u64;
             also.truncate(ALSO_LIMIT);
         }
-        BatchingKeys { query: self.key(Space::Query, row.query_key), neg: list(&row.neg), pos, also, also_excess }
+        BatchingKeys { query: self.key(Rule::Query, row.query_key), neg: list(&row.neg), pos, also, also_excess }
     }
 
-    fn key(&self, space: Space, key: u64) -> u64 {
-        let near = self.near.map_or(key, |near| near.text(space == Space::Query).cluster(key));
-        self.united.map_or(near, |united| united.key(space, near))
+    fn key(&self, rule: Rule, key: u64) -> u64 {
+        let tables = self.near.into_iter().chain(self.united);
+        tables.fold(key, |key, tables| tables.of(rule).cluster(key))
     }
 }

@@ -1,18 +1,15 @@
 //! Dedup: key partitions → decisions by bucket, then the texts that change rows.
 
-use std::path::Path;
-use std::sync::atomic::Ordering;
-
 use serde::{Deserialize, Serialize};
 
 use super::gate::{Gate, for_each};
 use super::journal::Found;
 use super::layout::BucketLayout;
 use super::read_stage::{KEYS, ROWS};
-use crate::config::PrepPlan;
+use super::stage::Stage;
+use crate::dedup::unite::CLUSTERS;
 use crate::dedup::{Action, Decision, KeyRecord, exact, unite};
 use crate::near::table::NearTables;
-use crate::progress::Progress;
 use crate::shuffle::RowId;
 use crate::shuffle::bucket::SortedRows;
 use crate::shuffle::row::{SpillRow, decode, peek};
@@ -36,46 +33,14 @@ pub struct DedupReport {
     pub gives: Vec<bool>,
 }
 
-/// Folders, limits and counters that a stage after reading works with.
-#[derive(Debug)]
-pub struct Stage<'a> {
-    /// The plan.
-    pub plan: &'a PrepPlan,
-    /// Buckets and files.
-    pub layout: &'a BucketLayout,
-    /// Folder of spilled rows and keys.
-    pub read: &'a Path,
-    /// Folder of decisions and transfers.
-    pub dedup: &'a Path,
-    /// Worker threads.
-    pub threads: usize,
-    /// Bytes that all threads together may hold.
-    pub memory: u64,
-    /// Counters.
-    pub progress: &'a Progress,
-}
-
-impl Stage<'_> {
-    /// A step of `jobs` jobs begins.
-    pub(super) fn begin(&self, jobs: usize) {
-        self.progress.parts_total.store(jobs as u64, Ordering::Relaxed);
-        self.progress.parts_done.store(0, Ordering::Relaxed);
-    }
-
-    /// A job is done.
-    pub(super) fn step(&self) {
-        self.progress.parts_done.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 /// Decides every partition, then moves texts.
 pub fn run(stage: &Stage<'_>, near: Option<&NearTables>) -> Result<DedupReport> {
     let (buckets, partitions) = (stage.layout.buckets, stage.layout.partitions);
     if let Some(near) = near {
-        gather_families(stage, near)?;
+        stage.work.once("families", || gather_families(stage, near))?;
     }
     if stage.layout.unite_keys {
-        unite::run(stage.read, stage.dedup, near)?;
+        unite::run(stage.read, &stage.dedup.join(CLUSTERS), near)?;
     }
     let found = Found::<(), DedupReport>::read(&stage.dedup.join("journal"))?;
     let lengths = found.lengths(0, buckets);
@@ -94,7 +59,7 @@ pub fn run(stage: &Stage<'_>, near: Option<&NearTables>) -> Result<DedupReport> 
         let _pass = gate.enter((size(&keys)? + size(&moved)?) * 5 / 2);
         let mut records = KeyRecord::decode_all(&load(&keys)?);
         if let Some(near) = near {
-            records.retain(|record| !leaves(record, near, partitions, index));
+            records.retain(|record| home(record, near, partitions) == index);
             records.extend(KeyRecord::decode_all(&load(&moved)?));
         }
         let (mut bytes, mut failed) = (Vec::new(), Ok(()));
@@ -150,19 +115,15 @@ fn is_about_others(layout: &BucketLayout, bucket: u32, action: Action) -> bool {
     bucket.max(to) as usize >= layout.own_buckets
 }
 
-/// Whether a record belongs to the partition of its query's cluster, and that is another one.
-fn leaves(record: &KeyRecord, near: &NearTables, partitions: usize, index: usize) -> bool {
-    let home = record.family(near) % partitions as u64;
-    home as usize != index
+/// The partition of a record: that of its query's cluster, or of its text's for a document.
+fn home(record: &KeyRecord, near: &NearTables, partitions: usize) -> usize {
+    (record.family(near) % partitions as u64) as usize
 }
 
 /// Near queries are decided together, so their records meet in the partition of their cluster.
 fn gather_families(stage: &Stage<'_>, near: &NearTables) -> Result<()> {
     let partitions = stage.layout.partitions;
     let found = Found::<(), ()>::read(&stage.dedup.join("moved"))?;
-    if found.done.len() == partitions {
-        return Ok(());
-    }
     let lengths = found.lengths(0, partitions);
     let spill = Spill::reopen(stage.dedup, MOVED, Packing::Plain, stage.memory / 4, &lengths)?;
     let journal = found.go_on(vec![&spill])?;
@@ -176,11 +137,11 @@ fn gather_families(stage: &Stage<'_>, near: &NearTables) -> Result<()> {
         let _pass = gate.enter(size(&keys)? * 5 / 2);
         let mut bytes = Vec::new();
         for record in KeyRecord::decode_all(&load(&keys)?) {
-            if leaves(&record, near, partitions, index) {
+            let home = home(&record, near, partitions);
+            if home != index {
                 bytes.clear();
                 record.encode(&mut bytes);
-                let home = record.family(near) % partitions as u64;
-                spill.append(home as usize, &bytes)?;
+                spill.append(home, &bytes)?;
             }
         }
         journal.done(index, (), Vec::new(), |()| ())

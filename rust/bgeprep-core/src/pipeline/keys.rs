@@ -3,8 +3,9 @@
 use crate::Result;
 use crate::clean::{CleanPair, CleanText};
 use crate::config::SourceSpec;
-use crate::dedup::unite::{Space, encode};
 use crate::dedup::{KeyRecord, Kind};
+use crate::near::shingle::Rule;
+use crate::near::table::Member;
 use crate::pair::{SetKind, Task};
 use crate::shuffle::RowId;
 use crate::shuffle::spill::Spill;
@@ -83,12 +84,12 @@ pub(super) fn records(
 
 /// Spills an edge for each text that a shard set keeps in a cluster.
 pub(super) fn clusters(pair: &CleanPair, task: Task, spill: &Spill, scratch: &mut Vec<u8>) -> Result<()> {
-    let passages = pair.pos.iter().chain(&pair.neg).map(|text| (Space::of_passages(task), text));
-    for (space, text) in std::iter::once((Space::Query, &pair.query)).chain(passages) {
+    let passages = pair.pos.iter().chain(&pair.neg).map(|text| (Rule::of_passages(task), text));
+    for (rule, text) in std::iter::once((Rule::Query, &pair.query)).chain(passages) {
         if let Some(cluster) = text.cluster {
             scratch.clear();
-            encode(text.identity.key, cluster, scratch);
-            spill.append(space as usize, scratch)?;
+            Member { key: text.identity.key, cluster }.encode(scratch);
+            spill.append(rule as usize, scratch)?;
         }
     }
     Ok(())

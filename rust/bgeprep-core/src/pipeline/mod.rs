@@ -12,12 +12,14 @@ pub mod near_stage;
 pub mod read_stage;
 pub mod rejects;
 pub mod shard_stage;
+pub mod stage;
 pub mod work;
 
 mod batching_keys;
 mod commit;
 mod exclusion;
 mod keys;
+mod near_components;
 mod read_worker;
 mod sketching;
 
@@ -26,17 +28,18 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use crate::config::{DedupMode, PrepPlan, RunOptions};
-use crate::exclude::{Benchmarks, Comparison};
+use crate::exclude::Benchmarks;
 use crate::near::table::NearTables;
 use crate::pair::Task;
 use crate::progress::Progress;
 use crate::scores::{ScoreFilter, ScoreTable};
 use crate::shard::Manifest;
 use crate::{Error, Result};
-use dedup_stage::{DedupReport, Stage};
+use dedup_stage::DedupReport;
 use layout::{BucketLayout, TASKS};
 use read_stage::{Filters, ReadReport};
 use shard_stage::{PartJob, Parts};
+use stage::Stage;
 use work::WorkFolder;
 
 /// Least memory that a run can work with.
@@ -86,6 +89,7 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
     let stage = Stage {
         plan,
         layout: &layout,
+        work: &work,
         read: &read_folder,
         dedup: &dedup_folder,
         threads: options.threads,
@@ -140,8 +144,7 @@ fn load_benchmarks(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -
         return Ok(None);
     }
     progress.enter("exclude");
-    let how = Comparison { form: plan.sources[0].clean.form, threshold: plan.dedup.near_threshold };
-    Benchmarks::load(&plan.exclude, how, options.memory / 4, progress).map(Some)
+    Benchmarks::load(&plan.exclude, plan.dedup.near_threshold, options.memory / 4, progress).map(Some)
 }
 
 /// The filter by scores, its table made or found in the work folder.
@@ -153,14 +156,13 @@ fn score_filter(
 ) -> Result<Option<ScoreFilter>> {
     let Some(rules) = &plan.scores else { return Ok(None) };
     let folder = work.stage("scores");
-    if work.done::<()>("scores")?.is_none() {
+    work.once("scores", || {
         if folder.exists() {
             fs_err::remove_dir_all(&folder).map_err(Error::io(&folder, "remove"))?;
         }
         fs_err::create_dir_all(&folder).map_err(Error::io(&folder, "create"))?;
-        ScoreTable::make(&rules.files, &folder, options.memory / 4, &|| progress.check())?;
-        work.mark("scores", &())?;
-    }
+        ScoreTable::make(&rules.files, &folder, options.memory / 4, &|| progress.check())
+    })?;
     Ok(Some(ScoreFilter::new(rules.clone(), ScoreTable::open(&folder)?)))
 }
 

@@ -13,21 +13,19 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::dedup_stage::Stage;
 use super::gate::{Gate, for_each};
 use super::journal::{Found, Output};
+use super::near_components::{COMPONENT_PAIRS, Nodes, find_components};
 use super::read_stage::{ROWS, ReadReport, SAMPLE, SKETCHES};
 use super::sketching::banding;
-use super::work::write_whole;
-use crate::near::candidates;
-use crate::near::components::{Components, KeyIndex};
+use super::stage::Stage;
+use crate::near::candidates::{CandidatePair, pairs};
 use crate::near::minhash::BAND_BITS;
 use crate::near::sample::measure;
 use crate::near::shingle::Rule;
 use crate::near::sketch::SketchFile;
 use crate::near::table::{Member, NearPair, NearTable, TableWriter};
 use crate::near::verify::{TextStore, Verifier};
-use crate::pair::Task;
 use crate::shard::reports::{NearReport, NearRules, NearSpace};
 use crate::shuffle::bucket::for_each_row;
 use crate::shuffle::bucket_of;
@@ -36,14 +34,10 @@ use crate::shuffle::spill::{Packing, Spill, load, path, remove_if_there, size};
 use crate::{Error, Result};
 
 /// Spill families of both spaces.
-const PAIRS: [&str; 2] = ["query-pairs", "passage-pairs"];
-const COMPONENT_PAIRS: [&str; 2] = ["query-component-pairs", "passage-component-pairs"];
+pub(super) const PAIRS: [&str; 2] = ["query-pairs", "passage-pairs"];
 const TEXTS: [&str; 2] = ["query-texts", "passage-texts"];
 const MEMBERS: [&str; 2] = ["query-members", "passage-members"];
 const NEARS: [&str; 2] = ["query-nears", "passage-nears"];
-
-/// Bytes that a text with candidates takes while components are found.
-const NODE_BYTES: u64 = 12;
 
 /// What verifying a partition came to.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -55,10 +49,10 @@ struct Counts {
 /// Finds the clusters of both spaces and leaves their tables in `folder`.
 pub fn run(stage: &Stage<'_>, folder: &Path, read: &ReadReport) -> Result<NearReport> {
     fs_err::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
-    find_candidates(stage, folder)?;
+    stage.work.once("near-candidates", || find_candidates(stage, folder))?;
     let nodes = find_components(stage, folder)?;
-    take_texts(stage, folder, &nodes)?;
-    let counts = verify(stage, folder, &nodes)?;
+    stage.work.once("near-texts", || take_texts(stage, folder, &nodes))?;
+    let counts = stage.work.once("near-verify", || verify(stage, folder, &nodes))?;
     drop(nodes);
     let spaces = Mutex::new(BTreeMap::new());
     for_each(stage.threads, Rule::ALL.len(), |space| {
@@ -108,9 +102,6 @@ fn describe(stage: &Stage<'_>, folder: &Path, rule: Rule, counts: &Counts, read:
 fn find_candidates(stage: &Stage<'_>, folder: &Path) -> Result<()> {
     let bands = banding(&stage.plan.dedup).bands;
     let found = Found::<(), ()>::read(&folder.join("candidates"))?;
-    if folder.join("nodes-done").exists() {
-        return Ok(());
-    }
     let partitions = stage.layout.partitions;
     let spills = both(|space| {
         let lengths = found.lengths(space, partitions);
@@ -131,9 +122,9 @@ fn find_candidates(stage: &Stage<'_>, folder: &Path) -> Result<()> {
             for range in 0..ranges {
                 records.clear();
                 files[space].read_band(band, bound(range)..bound(range + 1), &mut records)?;
-                candidates::pairs(&mut records, &mut |left, right| {
+                pairs(&mut records, &mut |left, right| {
                     bytes.clear();
-                    encode_pair(left, right, &mut bytes);
+                    CandidatePair { left, right }.encode(&mut bytes);
                     let partition = bucket_of(left, partitions as u32) as usize;
                     if let Err(error) = spills[space].append(partition, &bytes) {
                         failed = Err(error);
@@ -151,112 +142,10 @@ fn find_candidates(stage: &Stage<'_>, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn encode_pair(left: u64, right: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(&left.to_le_bytes());
-    out.extend_from_slice(&right.to_le_bytes());
-}
-
-/// The texts of a space that have a candidate, and the partition of each.
-#[derive(Debug)]
-struct Nodes {
-    keys: Vec<u64>,
-    homes: Vec<u32>,
-    index: KeyIndex,
-}
-
-/// Step 2.
-fn find_components(stage: &Stage<'_>, folder: &Path) -> Result<[Nodes; 2]> {
-    let done = folder.join("nodes-done");
-    let files = |space: usize| ["nodes", "homes"].map(|name| path(folder, name, space));
-    if !done.exists() {
-        for space in 0..2 {
-            let (keys, homes) = components(stage, folder, space)?;
-            let [nodes_path, homes_path] = files(space);
-            write_whole(&nodes_path, &keys.iter().flat_map(|key| key.to_le_bytes()).collect::<Vec<u8>>())?;
-            write_whole(&homes_path, &homes.iter().flat_map(|home| home.to_le_bytes()).collect::<Vec<u8>>())?;
-        }
-        write_whole(&done, b"")?;
-    }
-    // Nobody asks for sketches and unsorted pairs any more.
-    for (space, pairs) in PAIRS.into_iter().enumerate() {
-        remove_if_there(&path(stage.read, SKETCHES, space))?;
-        for partition in 0..stage.layout.partitions {
-            remove_if_there(&path(folder, pairs, partition))?;
-        }
-    }
-    both(|space| {
-        let [nodes_path, homes_path] = files(space);
-        let keys: Vec<u64> =
-            load(&nodes_path)?.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
-        let homes = load(&homes_path)?.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
-        Ok(Nodes { index: KeyIndex::new(&keys), keys, homes })
-    })
-}
-
-fn components(stage: &Stage<'_>, folder: &Path, space: usize) -> Result<(Vec<u64>, Vec<u32>)> {
-    let partitions = stage.layout.partitions;
-    let pairs_of = |partition: usize| -> Result<Vec<(u64, u64)>> {
-        stage.progress.check()?;
-        let decode = |bytes: &[u8; 16]| {
-            let long = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
-            (long(0), long(8))
-        };
-        let bytes = load(&path(folder, PAIRS[space], partition))?;
-        let mut pairs: Vec<(u64, u64)> = bytes.as_chunks::<16>().0.iter().map(decode).collect();
-        pairs.sort_unstable();
-        pairs.dedup();
-        Ok(pairs)
-    };
-    let mut keys: Vec<u64> = Vec::new();
-    for partition in 0..partitions {
-        let pairs = pairs_of(partition)?;
-        keys.extend(pairs.iter().flat_map(|pair| [pair.0, pair.1]));
-        keys.sort_unstable();
-        keys.dedup();
-        let bytes: Vec<u8> =
-            pairs.iter().flat_map(|pair| [pair.0.to_le_bytes(), pair.1.to_le_bytes()].concat()).collect();
-        write_whole(&path(folder, PAIRS[space], partition), &bytes)?;
-    }
-    if keys.len() as u64 * NODE_BYTES > stage.memory {
-        let needed = (keys.len() as u64 * NODE_BYTES * 4 / 3) >> 20;
-        let message = format!(
-            "{} texts have a candidate for a near duplicate, for which at least {needed} MiB are needed; \
-             hint: --memory {}MiB, the same command goes on from here",
-            keys.len(),
-            needed + 64
-        );
-        return Err(Error::config("memory", message));
-    }
-    let index = KeyIndex::new(&keys);
-    let place = |key: u64| index.lower_bound(&keys, key) as u32;
-    let mut components = Components::new(keys.len());
-    for partition in 0..partitions {
-        for (left, right) in pairs_of(partition)? {
-            components.unite(place(left), place(right));
-        }
-    }
-    let homes: Vec<u32> =
-        (0..keys.len() as u32).map(|at| (keys[components.find(at) as usize] % partitions as u64) as u32).collect();
-    drop(components);
-    let spill = Spill::create(folder, COMPONENT_PAIRS[space], partitions, stage.memory / 16)?;
-    for partition in 0..partitions {
-        for (left, right) in pairs_of(partition)? {
-            let (left, right) = (place(left), place(right));
-            let bytes = [left.to_le_bytes(), right.to_le_bytes()].concat();
-            spill.append(homes[left as usize] as usize, &bytes)?;
-        }
-    }
-    spill.finish()?;
-    Ok((keys, homes))
-}
-
 /// Step 3.
 fn take_texts(stage: &Stage<'_>, folder: &Path, nodes: &[Nodes; 2]) -> Result<()> {
     let partitions = stage.layout.partitions;
     let found = Found::<(), ()>::read(&folder.join("texts"))?;
-    if folder.join("verify").exists() {
-        return Ok(());
-    }
     let spills = both(|space| {
         let lengths = found.lengths(space, partitions);
         Spill::reopen(folder, TEXTS[space], Packing::Plain, stage.memory / 16, &lengths)
@@ -279,8 +168,7 @@ fn take_texts(stage: &Stage<'_>, folder: &Path, nodes: &[Nodes; 2]) -> Result<()
     for_each(stage.threads, stage.layout.buckets, |bucket| {
         stage.progress.check()?;
         if !found.done.contains_key(&bucket) {
-            let symmetric = stage.layout.task(bucket) == Task::Symmetric;
-            let space = if symmetric { Rule::Query } else { Rule::Passage } as usize;
+            let space = Rule::of_passages(stage.layout.task(bucket)) as usize;
             for_each_row(&path(stage.read, ROWS, bucket), &mut |body| {
                 let mut row = SpillRow::default();
                 decode(body, &mut row)?;
@@ -394,7 +282,7 @@ pub fn clean_up(stage: &Stage<'_>, folder: &Path) -> Result<()> {
 }
 
 /// The same for queries and passages.
-fn both<T>(make: impl FnMut(usize) -> Result<T>) -> Result<[T; 2]> {
+pub(super) fn both<T>(make: impl FnMut(usize) -> Result<T>) -> Result<[T; 2]> {
     let [query, passage] = [0, 1].map(make);
     Ok([query?, passage?])
 }

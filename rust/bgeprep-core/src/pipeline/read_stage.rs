@@ -16,7 +16,7 @@ use super::layout::{BucketLayout, FileEntry};
 use super::read_worker::Worker;
 use super::rejects::RejectSink;
 use crate::config::{DedupMode, PrepPlan, RunOptions};
-use crate::dedup::unite::{CLUSTERS, Space};
+use crate::dedup::unite::CLUSTERS;
 use crate::exclude::Benchmarks;
 use crate::near::shingle::Rule;
 use crate::pair::SetKind;
@@ -171,7 +171,7 @@ pub fn run(
         rejects: RejectSink::reopen(rejects, options.memory / 16, runs)?,
         sketches: spill(3, SKETCHES, spaces, Packing::Plain, 2 << 20)?,
         sample: spill(4, SAMPLE, spaces, Packing::Plain, 1 << 20)?,
-        clusters: spill(5, CLUSTERS, Space::ALL.len(), Packing::Plain, 1 << 20)?,
+        clusters: spill(5, CLUSTERS, Rule::ALL.len(), Packing::Plain, 1 << 20)?,
     };
     let Outputs { rows, keys, rejects, sketches, sample, clusters } = &outputs;
     let all: Vec<&dyn Output> = vec![rows, keys, rejects, sketches, sample, clusters];

@@ -192,7 +192,7 @@ impl<'a> Worker<'a> {
     /// Spills what dedup has to know of the clean row.
     fn keys(&mut self, source: &SourceSpec, row: RowId, task: Task, bucket: u32) -> Result<()> {
         if let Some(near) = &mut self.near {
-            near.pair(&self.pair, task == Task::Symmetric, self.outputs)?;
+            near.pair(&self.pair, task, self.outputs)?;
         }
         let slot = self.layout.slot(self.layout.files[row.file as usize].source, task);
         let common = keys::common(source, row, task, slot, bucket);

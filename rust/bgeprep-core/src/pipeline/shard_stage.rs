@@ -1,6 +1,6 @@
 //! Shuffle + shard: each bucket, sorted, with its decisions applied, becomes one part.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
@@ -8,13 +8,14 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::batching_keys::KeySource;
-use super::dedup_stage::{Along, DECISIONS, Stage, TRANSFERS};
+use super::dedup_stage::{Along, DECISIONS, TRANSFERS};
 use super::gate::{Gate, for_each};
 use super::journal::Found;
 use super::lengths::LengthCounts;
 use super::read_stage::{ROWS, ReadReport};
 use super::rejects::{Reject, RejectSink, Twin};
-use crate::dedup::unite::United;
+use super::stage::Stage;
+use crate::dedup::unite::CLUSTERS;
 use crate::dedup::{Action, Decision};
 use crate::near::table::NearTables;
 use crate::report::{Reason, RejectPart, Similarity, Tally};
@@ -98,7 +99,7 @@ pub fn run(stage: &Stage<'_>, parts: &Parts<'_>) -> Result<BTreeMap<u32, SlotRes
     let Parts { jobs, set, folder, .. } = *parts;
     fs_err::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
     let found = Found::<SlotResult, ()>::read(&folder.join("journal"))?;
-    let done: Vec<PathBuf> = jobs
+    let done: BTreeSet<PathBuf> = jobs
         .iter()
         .enumerate()
         .filter(|(at, _)| found.done.contains_key(at))
@@ -114,13 +115,13 @@ pub fn run(stage: &Stage<'_>, parts: &Parts<'_>) -> Result<BTreeMap<u32, SlotRes
         results.entry(jobs[at].slot).or_default().merge(known[0].clone());
     }
     let results = Mutex::new(results);
-    let united = United::open(stage.dedup)?;
+    let united = stage.layout.unite_keys.then(|| NearTables::open(&stage.dedup.join(CLUSTERS))).transpose()?;
     let gate = Gate::new(stage.memory);
     stage.begin(jobs.len());
     for_each(stage.threads, jobs.len(), |index| {
         let job = &jobs[index];
         if !found.done.contains_key(&index) {
-            let result = write_part(stage, parts, job, &united, &rejects, &gate)?;
+            let result = write_part(stage, parts, job, united.as_ref(), &rejects, &gate)?;
             let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             results.entry(job.slot).or_default().merge(result.clone());
             drop(results);
@@ -142,7 +143,7 @@ pub fn run(stage: &Stage<'_>, parts: &Parts<'_>) -> Result<BTreeMap<u32, SlotRes
 pub const REJECTS: &str = "rejects";
 
 /// Removes whatever lies in `set` and is not among the parts that are done.
-fn remove_strangers(set: &Path, done: &[PathBuf]) -> Result<()> {
+fn remove_strangers(set: &Path, done: &BTreeSet<PathBuf>) -> Result<()> {
     fs_err::create_dir_all(set).map_err(Error::io(set, "create"))?;
     for folder in fs_err::read_dir(set).map_err(Error::io(set, "read"))? {
         let folder = folder.map_err(Error::io(set, "read"))?.path();
@@ -164,7 +165,7 @@ fn write_part(
     stage: &Stage<'_>,
     parts: &Parts<'_>,
     job: &PartJob,
-    united: &United,
+    united: Option<&NearTables>,
     rejects: &RejectSink,
     gate: &Gate,
 ) -> Result<SlotResult> {
@@ -188,12 +189,7 @@ fn write_part(
     let mut part = Part {
         stage,
         job,
-        keys: KeySource {
-            kept: stage.layout.keep_keys,
-            near: parts.near,
-            united: stage.layout.unite_keys.then_some(united),
-            task: stage.layout.task(job.bucket),
-        },
+        keys: KeySource { kept: stage.layout.keep_keys, near: parts.near, united, task: stage.layout.task(job.bucket) },
         writer: match job.path(parts.set) {
             Some(file) => Some(PartWriter::create_of(parts.read.kind(), &file, &job.source)?),
             None => None,

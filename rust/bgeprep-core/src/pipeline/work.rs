@@ -54,6 +54,21 @@ impl WorkFolder {
         Ok(folder)
     }
 
+    /// Removes what a run left that was killed behind its last step, unless another one is writing there.
+    pub fn sweep(path: &Path) -> Result<()> {
+        if !path.is_dir() {
+            return Ok(());
+        }
+        let lock_path = path.join("lock");
+        let lock =
+            File::options().create(true).append(true).open(&lock_path).map_err(Error::io(&lock_path, "write"))?;
+        match lock.try_lock() {
+            Ok(()) => fs::remove_dir_all(path).map_err(Error::io(path, "remove")),
+            Err(TryLockError::WouldBlock) => Ok(()),
+            Err(TryLockError::Error(error)) => Err(Error::io(&lock_path, "lock")(error)),
+        }
+    }
+
     /// The folder of one stage's files.
     pub fn stage(&self, name: &str) -> PathBuf {
         self.path.join(name)
@@ -137,5 +152,13 @@ mod tests {
         assert_eq!(other.done::<u32>("read").expect("done"), None);
         other.remove().expect("remove");
         assert!(!path.exists());
+
+        let writing = WorkFolder::open(&path, "c").expect("writing");
+        WorkFolder::sweep(&path).expect("in use");
+        assert!(path.exists());
+        drop(writing);
+        WorkFolder::sweep(&path).expect("left behind");
+        assert!(!path.exists());
+        WorkFolder::sweep(&path).expect("nothing there");
     }
 }

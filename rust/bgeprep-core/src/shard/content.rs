@@ -5,7 +5,7 @@ use arrow_buffer::Buffer;
 use arrow_ipc::convert::fb_to_schema;
 use arrow_ipc::root_as_footer;
 
-use super::format::{Column, Layout, TextColumn};
+use super::format::{Column, DocumentColumn, Layout};
 use super::index::{BatchIndex, metadata_length};
 use super::manifest::{Block, PartInfo};
 use super::reader::{Texts, decode};
@@ -45,10 +45,10 @@ pub(super) fn batch(
     key: fn(&str) -> u64,
 ) -> Result<(), String> {
     metadata_length(message)?;
-    let columns = decode(message, block, kind)?;
+    let columns = decode(message, block, &Layout::of(kind).schema)?;
     let index = BatchIndex::load(message, block, kind)?;
-    let texts = Texts::new(&columns, kind);
-    let source_column = if kind == SetKind::Text { TextColumn::Source as usize } else { Column::Source as usize };
+    let texts = Texts::new(&columns, kind)?;
+    let source_column = if kind == SetKind::Text { DocumentColumn::Source as usize } else { Column::Source as usize };
     let sources = columns.column(source_column).as_string::<i32>();
     for row in 0..block.rows as usize {
         let view = Row { index: RowIndex { index: &index, row, source: 0 }, texts: &texts };

@@ -197,7 +197,7 @@ fn schema_with(text: &DataType) -> SchemaRef {
 /// found as buffers, in `index.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
-pub(super) enum TextColumn {
+pub(super) enum DocumentColumn {
     Text = 0,
     Title = 1,
     Source = 4,

@@ -23,11 +23,12 @@ pub mod writer;
 mod check;
 mod columns;
 mod content;
+mod document_columns;
 mod index;
 mod json;
 pub(crate) mod map;
 pub(crate) mod sink;
-mod text_columns;
+mod text_column;
 
 pub use format::{Layout, ShardRow};
 pub use manifest::{Block, LengthStats, Lengths, Manifest, PartInfo, Removed, SourceEntry};

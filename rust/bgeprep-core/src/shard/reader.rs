@@ -5,18 +5,20 @@ use std::sync::{Arc, OnceLock};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, UInt64Type};
-use arrow_array::{Array, ListArray, RecordBatch, StringArray};
+use arrow_array::{Array, ArrayRef, BinaryArray, ListArray, RecordBatch};
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_ipc::reader::FileDecoder;
 use arrow_ipc::{Block as IpcBlock, MetadataVersion};
+use arrow_schema::SchemaRef;
 use fs_err as fs;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::format::{Column, Layout, TextColumn};
+use super::format::{Column, DocumentColumn, Layout};
 use super::index::{BatchIndex, metadata_length, none_each};
 use super::manifest::{Block, Manifest, PartInfo};
 use super::map::{map, wrong_length};
 use super::row::{Row, RowIndex};
+use super::text_column::TextColumn;
 use crate::pair::SetKind;
 use crate::{Error, Result};
 
@@ -59,14 +61,14 @@ struct Batch {
 
 /// The columns of a batch that the index does not hold.
 pub(super) struct Texts {
-    pub(super) query: StringArray,
-    pub(super) pos: StringArray,
-    pub(super) neg: StringArray,
+    pub(super) query: TextColumn,
+    pub(super) pos: TextColumn,
+    pub(super) neg: TextColumn,
     pub(super) pos_scores: Scores,
     pub(super) neg_scores: Scores,
-    pub(super) id: StringArray,
-    pub(super) prompt: StringArray,
-    pub(super) origin_file: StringArray,
+    pub(super) id: TextColumn,
+    pub(super) prompt: TextColumn,
+    pub(super) origin_file: TextColumn,
     pub(super) origin_line: ScalarBuffer<u64>,
 }
 
@@ -220,7 +222,7 @@ impl ShardSet {
     /// Keys and lengths of row `id`; touches no text.
     pub fn index(&self, id: u64) -> Result<RowIndex<'_>> {
         let (batch, row) = self.find(id)?;
-        let index = self.batch_index(batch)?;
+        let index = self.batch_index(batch).map_err(|error| at_row(id, error))?;
         Ok(RowIndex { index, row, source: self.parts[self.batches[batch].part].source })
     }
 
@@ -231,7 +233,7 @@ impl ShardSet {
     pub fn row(&self, id: u64) -> Result<Row<'_>> {
         let (batch, row) = self.find(id)?;
         // Texts first: their checksum covers all of the batch, so that damage is called damage, wherever it is.
-        let texts = self.batch_texts(batch)?;
+        let texts = self.batch_texts(batch).map_err(|error| at_row(id, error))?;
         let index = self.batch_index(batch)?;
         let source = self.parts[self.batches[batch].part].source;
         Ok(Row { index: RowIndex { index, row, source }, texts })
@@ -270,13 +272,17 @@ impl ShardSet {
         if let Some(texts) = slot.get() {
             return Ok(texts);
         }
-        let texts = Texts::new(&self.decode(batch)?, self.kind());
+        // As bytes: Arrow's own check of texts costs more than all else of the first look at a batch.
+        let texts = decode(&self.message(batch)?, &self.batches[batch].block, &Layout::of(self.kind()).binary)
+            .and_then(|columns| Texts::new(&columns, self.kind()))
+            .map_err(|what| self.damaged(batch, &what))?;
         Ok(slot.get_or_init(|| texts))
     }
 
     fn decode(&self, batch: usize) -> Result<RecordBatch> {
         let block = &self.batches[batch].block;
-        decode(&self.message(batch)?, block, self.kind()).map_err(|what| self.damaged(batch, &what))
+        let schema = &Layout::of(self.kind()).schema;
+        decode(&self.message(batch)?, block, schema).map_err(|what| self.damaged(batch, &what))
     }
 
     /// The bytes of the batch's IPC message.
@@ -295,13 +301,24 @@ impl ShardSet {
     fn damaged(&self, batch: usize, what: &str) -> Error {
         let part = &self.parts[self.batches[batch].part];
         let place = batch - part.first_batch;
-        Error::shard(&part.path, format!("batch {place}: {what}; see all damage with `bgeprep verify`"))
+        let rows = self.places.starts[batch]..self.places.starts[batch + 1];
+        let message =
+            format!("batch {place} (rows {} to {} of the set): {what}", rows.start, rows.end.saturating_sub(1));
+        Error::shard(&part.path, format!("{message}; see all damage with `bgeprep verify`"))
     }
 }
 
 impl std::fmt::Debug for ShardSet {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("ShardSet").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+/// Names the row that was asked for when damage was found.
+fn at_row(id: u64, error: Error) -> Error {
+    match error {
+        Error::Shard { path, message } => Error::shard(path, format!("row {id}: {message}")),
+        other => other,
     }
 }
 
@@ -318,15 +335,16 @@ pub(super) fn present(folder: &Path, file: &PartInfo) -> Result<PathBuf> {
     }
 }
 
-/// Checks a message against its checksum, then lets Arrow decode (and validate) it.
-pub(super) fn decode(message: &Buffer, block: &Block, kind: SetKind) -> Result<RecordBatch, String> {
+/// Checks a message against its checksum, then lets Arrow decode (and validate) it as columns of one
+/// of the two schemas of [`Layout`].
+pub(super) fn decode(message: &Buffer, block: &Block, schema: &SchemaRef) -> Result<RecordBatch, String> {
     let found = xxh3_64(message);
     if found != block.xxh3_64 {
         return Err(format!("damaged: xxh3-64 {found:016x}, the manifest says {:016x}", block.xxh3_64));
     }
     let metadata = metadata_length(message)?;
     let place = IpcBlock::new(0, metadata as i32, (message.len() - metadata) as i64);
-    let decoder = FileDecoder::new(Arc::clone(&Layout::of(kind).schema), MetadataVersion::V5);
+    let decoder = FileDecoder::new(Arc::clone(schema), MetadataVersion::V5);
     let batch = decoder
         .read_record_batch(&place, message)
         .map_err(|error| format!("not a record batch of a part: {error}"))?
@@ -342,43 +360,51 @@ pub(super) fn decode(message: &Buffer, block: &Block, kind: SetKind) -> Result<R
 
 impl Texts {
     /// Takes apart a batch that [`decode`] has checked, so all types are the schema's.
-    pub(super) fn new(batch: &RecordBatch, kind: SetKind) -> Self {
+    pub(super) fn new(batch: &RecordBatch, kind: SetKind) -> Result<Self, String> {
         if kind == SetKind::Text {
-            return Self::of_texts(batch);
+            return Self::of_documents(batch);
         }
-        let text = |column: Column| batch.column(column as usize).as_string::<i32>().clone();
+        let text = |column: Column| TextColumn::new(batch.column(column as usize), column.name());
         let list = |column: Column| batch.column(column as usize).as_list::<i32>();
-        Self {
-            query: text(Column::Query),
-            pos: list(Column::Pos).values().as_string::<i32>().clone(),
-            neg: list(Column::Neg).values().as_string::<i32>().clone(),
+        Ok(Self {
+            query: text(Column::Query)?,
+            pos: TextColumn::new(list(Column::Pos).values(), Column::Pos.name())?,
+            neg: TextColumn::new(list(Column::Neg).values(), Column::Neg.name())?,
             pos_scores: Scores::new(list(Column::PosScores)),
             neg_scores: Scores::new(list(Column::NegScores)),
-            id: text(Column::Id),
-            prompt: text(Column::Prompt),
-            origin_file: text(Column::OriginFile),
+            id: text(Column::Id)?,
+            prompt: text(Column::Prompt)?,
+            origin_file: text(Column::OriginFile)?,
             origin_line: batch.column(Column::OriginLine as usize).as_primitive::<UInt64Type>().values().clone(),
-        }
+        })
     }
 }
 
 impl Texts {
     /// Documents as pairs: the title is the query, the text the one positive.
-    fn of_texts(batch: &RecordBatch) -> Self {
-        let text = |column: TextColumn| batch.column(column as usize).as_string::<i32>().clone();
+    fn of_documents(batch: &RecordBatch) -> Result<Self, String> {
+        let text = |column: DocumentColumn| TextColumn::new(batch.column(column as usize), "text");
         let rows = batch.num_rows();
-        let empty = StringArray::new(OffsetBuffer::new(none_each(rows)), Buffer::from_vec(Vec::<u8>::new()), None);
-        Self {
-            query: text(TextColumn::Title),
-            pos: text(TextColumn::Text),
-            neg: empty.slice(0, 0),
+        let none = |count: usize| -> Result<TextColumn, String> {
+            let offsets = OffsetBuffer::new(none_each(count));
+            let empty = BinaryArray::try_new(offsets, Buffer::from_vec(Vec::<u8>::new()), None);
+            TextColumn::new(&(Arc::new(empty.map_err(|error| error.to_string())?) as ArrayRef), "none")
+        };
+        Ok(Self {
+            query: text(DocumentColumn::Title)?,
+            pos: text(DocumentColumn::Text)?,
+            neg: none(0)?,
             pos_scores: Scores::none(rows),
             neg_scores: Scores::none(rows),
-            id: empty.clone(),
-            prompt: empty,
-            origin_file: text(TextColumn::OriginFile),
-            origin_line: batch.column(TextColumn::OriginLine as usize).as_primitive::<UInt64Type>().values().clone(),
-        }
+            id: none(rows)?,
+            prompt: none(rows)?,
+            origin_file: text(DocumentColumn::OriginFile)?,
+            origin_line: batch
+                .column(DocumentColumn::OriginLine as usize)
+                .as_primitive::<UInt64Type>()
+                .values()
+                .clone(),
+        })
     }
 }
 

@@ -20,6 +20,29 @@ pub struct Rate {
     pub high: f64,
 }
 
+impl Rate {
+    /// `found` of `pairs` that decide, in a sample of `sample` texts; None where nothing decides.
+    pub fn of(sample: u64, pairs: u64, found: u64) -> Option<Self> {
+        const Z: f64 = 1.96;
+        if pairs == 0 {
+            return None;
+        }
+        let (n, share) = (pairs as f64, found as f64 / pairs as f64);
+        let centre = (share + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
+        let half = Z / (1.0 + Z * Z / n) * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
+        // Six decimals: the manifest is read by people, and no sample has more to say.
+        let round = |number: f64| (number * 1e6).round() / 1e6;
+        Some(Self {
+            sample,
+            pairs,
+            found,
+            rate: round(share),
+            low: round((centre - half).max(0.0)),
+            high: round((centre + half).min(1.0)),
+        })
+    }
+}
+
 /// Near duplicates among the queries, or among the passages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

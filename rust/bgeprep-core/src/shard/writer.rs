@@ -5,17 +5,17 @@ use std::path::Path;
 use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
 
 use super::columns::Columns;
+use super::document_columns::DocumentColumns;
 use super::format::{Layout, MAX_BATCH_ROWS, MAX_ROW_BYTES, ShardRow, TARGET_BATCH_BYTES};
 use super::manifest::{Block, PartInfo, relative_name};
 use super::sink::AtomicFile;
-use super::text_columns::TextColumns;
 use crate::pair::SetKind;
 use crate::{Error, Result};
 
 /// The batch being filled, in the columns of its kind.
 enum Filling {
     Pairs(Box<Columns>),
-    Text(Box<TextColumns>),
+    Text(Box<DocumentColumns>),
 }
 
 /// Calls a method that both kinds of columns have.
@@ -55,7 +55,7 @@ impl PartWriter {
         out.get_mut().cut();
         let columns = match kind {
             SetKind::Pairs => Filling::Pairs(Box::new(Columns::new())),
-            SetKind::Text => Filling::Text(Box::new(TextColumns::new())),
+            SetKind::Text => Filling::Text(Box::new(DocumentColumns::new())),
         };
         Ok(Self { out, source: source.to_owned(), columns, blocks: Vec::new(), rows: 0, text_bytes: 0 })
     }

@@ -12,7 +12,7 @@ use crate::pair::SetKind;
 use crate::{Error, Result};
 
 /// The batch being filled.
-pub(super) struct TextColumns {
+pub(super) struct DocumentColumns {
     bytes: usize,
     text: Texts,
     title: Texts,
@@ -23,7 +23,7 @@ pub(super) struct TextColumns {
     origin_line: Reused<u64>,
 }
 
-impl TextColumns {
+impl DocumentColumns {
     pub(super) fn new() -> Self {
         Self {
             bytes: 0,

@@ -1,0 +1,261 @@
+//! The order of a pass over a source.
+//!
+//! A keyed permutation puts the rows into an order that needs no memory. Rows that share a key with
+//! others would pile up towards its end, where too few different ones are left for a batch. So they
+//! are spaced over the pass beforehand: the `k` rows of a key stand `rows / k` places apart, and the
+//! permutation fills the places between them.
+//!
+//! Where a pass is drawn within clusters, the order is made of runs of one batch each: rows of one
+//! cluster, or of as few as it takes.
+
+use std::cmp::Reverse;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::bits::Bits;
+use super::clusters::Clusters;
+use super::permute::{Permutation, Stream, Use, fraction, seed_of};
+use super::rows::{PlanRows, PlanSource};
+use crate::{Error, Result};
+
+/// What the orders of a source's passes have in common. Made when the first row is asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Layout {
+    /// Rows of a batch: rows of one key in a pass of one batch cannot be spaced.
+    batch_size: u64,
+    clusters: Option<Arc<Clusters>>,
+    groups: OnceLock<Groups>,
+}
+
+/// The rows of one pass, by their place in it.
+#[derive(Debug, Clone)]
+pub(crate) enum Order {
+    /// No row shares a key with another.
+    Permuted(Permutation),
+    /// Rows that share keys have places of their own.
+    Spaced(Spaced),
+    /// Rows one by one.
+    Listed(Vec<u32>),
+}
+
+impl Layout {
+    pub(crate) fn new(batch_size: u64, clusters: Option<Arc<Clusters>>) -> Self {
+        Self { batch_size, clusters, groups: OnceLock::new() }
+    }
+
+    /// The order of a pass; `coordinates` are seed, pass and source.
+    pub(crate) fn order<R: PlanRows>(&self, rows: &R, source: &PlanSource, coordinates: &[u64]) -> Result<Order> {
+        let key = seed_of(Use::Order, coordinates);
+        if let Some(clusters) = self.clusters.as_ref().filter(|_| Groups::fit(source)) {
+            return Ok(Order::Listed(clusters.order(source, self.batch_size as usize, key)));
+        }
+        let groups = self.groups(rows, source)?;
+        Ok(if groups.rows.is_empty() || source.rows <= self.batch_size {
+            Order::Permuted(Permutation::new(source.rows, key))
+        } else {
+            Order::Spaced(Spaced::new(groups, source.rows, key))
+        })
+    }
+
+    /// How many batches a pass takes, about: more than its rows alone would need where too few of them go together.
+    pub(crate) fn turns<R: PlanRows>(&self, rows: &R, source: &PlanSource) -> Result<u64> {
+        let whole = source.rows.div_ceil(self.batch_size);
+        let groups = self.groups(rows, source)?;
+        let together = source.rows - groups.rows.len() as u64 + groups.starts.len().saturating_sub(1) as u64;
+        Ok(if together < self.batch_size { whole.max(groups.largest) } else { whole })
+    }
+
+    fn groups<R: PlanRows>(&self, rows: &R, source: &PlanSource) -> Result<&Groups> {
+        if let Some(groups) = self.groups.get() {
+            return Ok(groups);
+        }
+        let found = if Groups::fit(source) { Groups::find(rows, source)? } else { Groups::default() };
+        Ok(self.groups.get_or_init(|| found))
+    }
+}
+
+impl Order {
+    /// The row at a place, counted from the source's first.
+    pub(crate) fn at(&self, place: u64) -> u64 {
+        match self {
+            Self::Permuted(permutation) => permutation.at(place),
+            Self::Spaced(spaced) => spaced.at(place),
+            Self::Listed(rows) => u64::from(rows[place as usize]),
+        }
+    }
+}
+
+/// Rows of a source that share a key with another of its rows, each in the largest group it could be in.
+#[derive(Debug, Default)]
+struct Groups {
+    /// Group after group.
+    rows: Vec<u32>,
+    /// Group `g` is `rows[starts[g]..starts[g + 1]]`.
+    starts: Vec<u32>,
+    /// Rows of the largest group.
+    largest: u64,
+    /// Rows that are in no group.
+    others: Arc<Bits>,
+}
+
+impl Groups {
+    /// Whether the rows of a source can be counted in 32 bits.
+    fn fit(source: &PlanSource) -> bool {
+        u32::try_from(source.rows).is_ok()
+    }
+
+    fn find<R: PlanRows>(rows: &R, source: &PlanSource) -> Result<Self> {
+        let repeated = Repeated::new(source.rows);
+        in_ranges(source, |ids| {
+            for id in ids {
+                let keys = rows.keys(id)?;
+                repeated.add(keys.query);
+                keys.pos.iter().for_each(|key| repeated.add(*key));
+            }
+            Ok(())
+        })?;
+        let found = in_ranges(source, |ids| {
+            let mut members: Vec<(u64, u32)> = Vec::new();
+            for id in ids {
+                let keys = rows.keys(id)?;
+                let all = std::iter::once(&keys.query).chain(keys.pos);
+                members.extend(all.filter(|key| repeated.has(**key)).map(|key| (*key, (id - source.first) as u32)));
+            }
+            Ok(members)
+        })?;
+        drop(repeated);
+        let mut members: Vec<(u64, u32)> = found.into_iter().flatten().collect();
+        members.sort_unstable();
+        members.dedup();
+        // A row with several keys is in the group of the one that most rows have.
+        let groups = members.chunk_by(|one, other| one.0 == other.0).filter(|group| group.len() > 1);
+        let mut best: Vec<(u32, Reverse<usize>, u64)> =
+            groups.flat_map(|group| group.iter().map(|(key, row)| (*row, Reverse(group.len()), *key))).collect();
+        best.sort_unstable();
+        best.dedup_by_key(|(row, ..)| *row);
+        members.clear();
+        members.extend(best.into_iter().map(|(row, _, key)| (key, row)));
+        members.sort_unstable();
+
+        let mut groups = Self { starts: vec![0], ..Self::default() };
+        let mut others = Bits::ones(source.rows as usize);
+        for group in members.chunk_by(|one, other| one.0 == other.0).filter(|group| group.len() > 1) {
+            groups.rows.extend(group.iter().map(|(_, row)| row));
+            groups.starts.push(groups.rows.len() as u32);
+            groups.largest = groups.largest.max(group.len() as u64);
+            for (_, row) in group {
+                others.clear(*row as usize);
+            }
+        }
+        others.count();
+        groups.others = Arc::new(others);
+        Ok(groups)
+    }
+}
+
+/// Rows below which a second thread would cost more than it saves.
+const ROWS_A_THREAD: u64 = 100_000;
+
+/// Runs `work` on ranges of a source's row ids, each on a thread of its own; the results, in order.
+fn in_ranges<T: Send>(source: &PlanSource, work: impl Fn(Range<u64>) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let count = threads.min(source.rows / ROWS_A_THREAD).clamp(1, 8);
+    let bound = |part: u64| source.first + source.rows * part / count;
+    let ranges: Vec<Range<u64>> = (0..count).map(|part| bound(part)..bound(part + 1)).collect();
+    if let [only] = &ranges[..] {
+        return Ok(vec![work(only.clone())?]);
+    }
+    std::thread::scope(|scope| {
+        let running: Vec<_> = ranges.into_iter().map(|range| scope.spawn(|| work(range))).collect();
+        let failed = |_| Err(Error::Internal("a thread that reads keys panicked".into()));
+        running.into_iter().map(|thread| thread.join().unwrap_or_else(failed)).collect()
+    })
+}
+
+/// Which keys occur more than once; a few that do not are taken for such, because keys share bits.
+struct Repeated {
+    shift: u32,
+    once: Vec<AtomicU64>,
+    again: Vec<AtomicU64>,
+}
+
+impl Repeated {
+    fn new(rows: u64) -> Self {
+        // Eight bits a key, and about two keys a row.
+        let bits = (u64::BITS - (rows * 16).leading_zeros()).clamp(10, 34);
+        let words = || (0..1_u64 << (bits - 6)).map(|_| AtomicU64::new(0)).collect();
+        Self { shift: u64::BITS - bits, once: words(), again: words() }
+    }
+
+    fn place(&self, key: u64) -> (usize, u64) {
+        // Keys of real texts are hashes already, those of a test may count from 1.
+        let bit = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift;
+        ((bit / 64) as usize, 1 << (bit % 64))
+    }
+
+    fn add(&self, key: u64) {
+        let (word, bit) = self.place(key);
+        if self.once[word].fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+            self.again[word].fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+
+    fn has(&self, key: u64) -> bool {
+        let (word, bit) = self.place(key);
+        self.again[word].load(Ordering::Relaxed) & bit != 0
+    }
+}
+
+/// Rows of groups at places of their own, the others in permuted order between them.
+#[derive(Debug, Clone)]
+pub(crate) struct Spaced {
+    /// The places of rows that are in a group.
+    places: Bits,
+    /// These rows, by place.
+    grouped: Vec<u32>,
+    others: Arc<Bits>,
+    permutation: Permutation,
+}
+
+impl Spaced {
+    fn new(groups: &Groups, rows: u64, key: u64) -> Self {
+        // A group begins anywhere in the pass and goes round: (fraction of the pass, row).
+        let mut due: Vec<(u32, u32)> = Vec::with_capacity(groups.rows.len());
+        let mut members = Vec::new();
+        for (group, bounds) in groups.starts.windows(2).enumerate() {
+            members.clear();
+            members.extend_from_slice(&groups.rows[bounds[0] as usize..bounds[1] as usize]);
+            let mut stream = Stream::new(seed_of(Use::Spacing, &[key, group as u64]));
+            for at in (1..members.len()).rev() {
+                members.swap(at, stream.below(at as u64 + 1) as usize);
+            }
+            let (start, size) = (fraction(stream.next()), members.len() as f64);
+            let turn = |at: usize| ((at as f64 + start) / size * f64::from(u32::MAX)) as u32;
+            due.extend(members.iter().enumerate().map(|(at, row)| (turn(at), *row)));
+        }
+        due.sort_unstable();
+        let mut places = Bits::zeros(rows as usize);
+        let mut next = 0;
+        for (at, (turn, _)) in due.iter().enumerate() {
+            let wanted = (u64::from(*turn) * rows) >> 32;
+            // Never so late that those behind it have no place.
+            let place = wanted.max(next).min(rows - (due.len() - at) as u64);
+            places.set(place as usize);
+            next = place + 1;
+        }
+        places.count();
+        let permutation = Permutation::new(rows - due.len() as u64, key);
+        let grouped = due.into_iter().map(|(_, row)| row).collect();
+        Self { places, grouped, others: Arc::clone(&groups.others), permutation }
+    }
+
+    fn at(&self, place: u64) -> u64 {
+        let before = self.places.ones_before(place as usize);
+        if self.places.get(place as usize) {
+            u64::from(self.grouped[before])
+        } else {
+            self.others.place_of(self.permutation.at(place - before as u64) as usize) as u64
+        }
+    }
+}
