@@ -122,7 +122,8 @@ impl Characters {
     #[inline]
     pub(super) fn wide(&self, c: char, vocabulary: &Vocabulary) -> Wide<'_> {
         let number = c as usize;
-        let page = self.pages[number >> 8].get().map_or_else(|| self.fill(number >> 8, vocabulary), |page| page);
+        let page = self.pages[number >> 8].get().map(Box::as_ref);
+        let page = page.unwrap_or_else(|| self.fill(number >> 8, vocabulary));
         let entry = page.entries[number & 0xff];
         let payload = entry >> KIND_BITS;
         match entry & ((1 << KIND_BITS) - 1) {
