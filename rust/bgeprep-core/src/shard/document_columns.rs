@@ -1,25 +1,31 @@
-//! Column buffers of a set of texts: see `columns.rs`, whose parts they are made of.
+//! Documents on their way into a part, in column buffers (see `columns.rs`), and out of it, as pairs.
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt64Type;
+use arrow_array::{ArrayRef, BinaryArray, RecordBatch};
+use arrow_buffer::{Buffer, OffsetBuffer};
 use arrow_schema::ArrowError;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::columns::{Reused, Texts, numbers};
-use super::format::{Layout, ShardRow};
+use super::columns::{self, Reused, numbers};
+use super::format::{DocumentColumn, Layout, ShardRow};
+use super::index::none_each;
+use super::reader::{Scores, Texts};
+use super::text_column::TextColumn;
 use crate::pair::SetKind;
 use crate::{Error, Result};
 
 /// The batch being filled.
 pub(super) struct DocumentColumns {
     bytes: usize,
-    text: Texts,
-    title: Texts,
+    text: columns::Texts,
+    title: columns::Texts,
     key: Reused<u64>,
     exact_key: Reused<u64>,
-    source: Texts,
-    origin_file: Texts,
+    source: columns::Texts,
+    origin_file: columns::Texts,
     origin_line: Reused<u64>,
 }
 
@@ -27,12 +33,12 @@ impl DocumentColumns {
     pub(super) fn new() -> Self {
         Self {
             bytes: 0,
-            text: Texts::new(),
-            title: Texts::new(),
+            text: columns::Texts::new(),
+            title: columns::Texts::new(),
             key: Reused::new(),
             exact_key: Reused::new(),
-            source: Texts::new(),
-            origin_file: Texts::new(),
+            source: columns::Texts::new(),
+            origin_file: columns::Texts::new(),
             origin_line: Reused::new(),
         }
     }
@@ -94,5 +100,33 @@ impl DocumentColumns {
             numbers.reclaim();
         }
         self.bytes = 0;
+    }
+}
+
+impl Texts {
+    /// Documents as pairs: the title is the query, the text the one positive.
+    pub(super) fn of_documents(batch: &RecordBatch) -> Result<Self, String> {
+        let text = |column: DocumentColumn| TextColumn::new(batch.column(column as usize), "text");
+        let rows = batch.num_rows();
+        let none = |count: usize| -> Result<TextColumn, String> {
+            let offsets = OffsetBuffer::new(none_each(count));
+            let empty = BinaryArray::try_new(offsets, Buffer::from_vec(Vec::<u8>::new()), None);
+            TextColumn::new(&(Arc::new(empty.map_err(|error| error.to_string())?) as ArrayRef), "none")
+        };
+        Ok(Self {
+            query: text(DocumentColumn::Title)?,
+            pos: text(DocumentColumn::Text)?,
+            neg: none(0)?,
+            pos_scores: Scores::none(rows),
+            neg_scores: Scores::none(rows),
+            id: none(rows)?,
+            prompt: none(rows)?,
+            origin_file: text(DocumentColumn::OriginFile)?,
+            origin_line: batch
+                .column(DocumentColumn::OriginLine as usize)
+                .as_primitive::<UInt64Type>()
+                .values()
+                .clone(),
+        })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, UInt64Type};
-use arrow_array::{Array, ArrayRef, BinaryArray, ListArray, RecordBatch};
+use arrow_array::{Array, ListArray, RecordBatch};
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_ipc::reader::FileDecoder;
 use arrow_ipc::{Block as IpcBlock, MetadataVersion};
@@ -13,7 +13,7 @@ use arrow_schema::SchemaRef;
 use fs_err as fs;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::format::{Column, DocumentColumn, Layout};
+use super::format::{Column, Layout};
 use super::index::{BatchIndex, metadata_length, none_each};
 use super::manifest::{Block, Manifest, PartInfo};
 use super::map::{map, wrong_length};
@@ -78,7 +78,7 @@ pub(super) struct Scores {
 }
 
 impl Scores {
-    fn none(rows: usize) -> Self {
+    pub(super) fn none(rows: usize) -> Self {
         Self { lists: OffsetBuffer::new(none_each(rows)), scores: ScalarBuffer::from(Vec::new()) }
     }
 
@@ -376,34 +376,6 @@ impl Texts {
             prompt: text(Column::Prompt)?,
             origin_file: text(Column::OriginFile)?,
             origin_line: batch.column(Column::OriginLine as usize).as_primitive::<UInt64Type>().values().clone(),
-        })
-    }
-}
-
-impl Texts {
-    /// Documents as pairs: the title is the query, the text the one positive.
-    fn of_documents(batch: &RecordBatch) -> Result<Self, String> {
-        let text = |column: DocumentColumn| TextColumn::new(batch.column(column as usize), "text");
-        let rows = batch.num_rows();
-        let none = |count: usize| -> Result<TextColumn, String> {
-            let offsets = OffsetBuffer::new(none_each(count));
-            let empty = BinaryArray::try_new(offsets, Buffer::from_vec(Vec::<u8>::new()), None);
-            TextColumn::new(&(Arc::new(empty.map_err(|error| error.to_string())?) as ArrayRef), "none")
-        };
-        Ok(Self {
-            query: text(DocumentColumn::Title)?,
-            pos: text(DocumentColumn::Text)?,
-            neg: none(0)?,
-            pos_scores: Scores::none(rows),
-            neg_scores: Scores::none(rows),
-            id: none(rows)?,
-            prompt: none(rows)?,
-            origin_file: text(DocumentColumn::OriginFile)?,
-            origin_line: batch
-                .column(DocumentColumn::OriginLine as usize)
-                .as_primitive::<UInt64Type>()
-                .values()
-                .clone(),
         })
     }
 }
