@@ -33,6 +33,7 @@ fn bench(criterion: &mut Criterion) {
                 symmetric: false,
                 merge: false,
                 near: true,
+                document: false,
             }
         })
         .collect();

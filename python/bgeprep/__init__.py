@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from bgeprep.batch import BatchLoader
     from bgeprep.batch_arrays import Batch, Chunk
     from bgeprep.clusters import read_clusters, write_clusters
+    from bgeprep.mask import MaskedTexts, TextMasker
     from bgeprep.plan import BatchPlan, audit
+    from bgeprep.text import TextBatch, TextLoader
     from bgeprep.tokenize import Tokenizer
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "CorpusError",
     "DedupConfig",
     "ExcludeConfig",
+    "MaskedTexts",
     "PrepConfig",
     "ReadConfig",
     "ScoresConfig",
@@ -67,6 +70,9 @@ __all__ = [
     "SlowTokenizerWarning",
     "SourceConfig",
     "StoreError",
+    "TextBatch",
+    "TextLoader",
+    "TextMasker",
     "Tokenizer",
     "TokenizerError",
     "__version__",
@@ -90,6 +96,8 @@ _LATE = {
     "plan": {"BatchPlan", "audit"},
     "clusters": {"read_clusters", "write_clusters"},
     "tokenize": {"Tokenizer"},
+    "mask": {"MaskedTexts", "TextMasker"},
+    "text": {"TextBatch", "TextLoader"},
 }
 
 

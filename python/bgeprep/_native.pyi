@@ -12,14 +12,18 @@ from bgeprep.batch import _Options
 from bgeprep.config import PrepConfig
 from bgeprep.exclude import Benchmark
 from bgeprep.inputs import ArrowStream, Source
+from bgeprep.mask import MaskOptions
 from bgeprep.plan import PlanOptions
 from bgeprep.scores import Scores
 from bgeprep.shard import Made, RunOptions
+from bgeprep.text import _Options as _TextOptions
 
 __all__ = [
     "BatchReader",
     "PlanReader",
     "ShardReader",
+    "TextMasker",
+    "TextReader",
     "TextTokenizer",
     "__version__",
     "build_profile",
@@ -157,3 +161,29 @@ class TextTokenizer:
     def encode_offsets(
         self, texts: Sequence[str], threads: int
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint32], npt.NDArray[np.int64]]: ...
+
+@final
+class TextMasker:
+    """Masks texts that the caller brings."""
+
+    def __new__(cls, masks: MaskOptions) -> TextMasker: ...
+    def mask(self, texts: list[str], blocks: list[int], epoch: int) -> dict[str, Any]: ...
+
+@final
+class TextReader:
+    """One rank's masked blocks."""
+
+    def __new__(
+        cls,
+        shards: Path,
+        options: _TextOptions,
+        report: Callable[[str, int, int, int, int, int, int, int], None] | None,
+    ) -> TextReader: ...
+    def next(self) -> dict[str, Any] | None: ...
+    def state_json(self) -> str: ...
+    def restore(self, state: str) -> None: ...
+    def close(self) -> None: ...
+    def count_steps(self) -> int: ...
+    def plan(self, step: int) -> list[int]: ...
+    def block(self, id: int) -> tuple[int, int, int, int] | None: ...
+    def blocks(self) -> dict[str, Any]: ...

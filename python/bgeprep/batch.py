@@ -190,7 +190,7 @@ class BatchLoader:
             cluster_share=cluster_share,
         )
         instruction, text, by_source = _instruction(query_instruction)
-        threads = _threads() if threads is None else threads
+        threads = default_threads() if threads is None else threads
         check_ranges(
             rank=rank,
             world_size=world_size,
@@ -333,7 +333,8 @@ def _instruction(given: str | Mapping[str, str] | bool | None) -> tuple[str, str
     return ("retrieval", given, {}) if given else ("off", "", {})
 
 
-def _threads() -> int:
+def default_threads() -> int:
+    """One thread a core, shared by the ranks of this machine, at most 16."""
     ranks_here = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(16, cores // ranks_here))

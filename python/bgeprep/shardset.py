@@ -12,7 +12,7 @@ from bgeprep import _native
 from bgeprep.objects import is_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import polars as pl
 
@@ -45,6 +45,9 @@ class ShardSet:
     keys as int), `id`, `prompt`, `source`, `origin_file` (str), `origin_line` (int, from 1). A row's place counts
     through the sources and their parts in manifest order.
 
+    A row of a set of texts (`kind` is `text`) is a dict of `text`, `title` (str, empty where there is none),
+    `text_key`, `text_exact_key`, `source`, `origin_file` and `origin_line`.
+
     The set is also an Arrow stream (`pyarrow.table(rows)`, `polars.DataFrame(rows)`): its record batches are
     handed over without a copy.
 
@@ -72,6 +75,11 @@ class ShardSet:
         return manifest
 
     @property
+    def kind(self) -> str:
+        """What the rows are: `pairs` or `text`."""
+        return str(self.manifest["kind"])
+
+    @property
     def hash(self) -> str:
         """Identifies the set: that of its manifest."""
         found: str = self.manifest["hash"]
@@ -80,11 +88,8 @@ class ShardSet:
     @property
     def sources(self) -> list[dict[str, Any]]:
         """The sources in set order: `name`, `task`, counts, lengths …, and their rows `first` … `first + rows - 1`."""
-        ranges = self._reader.source_ranges()
-        entries = self.manifest["sources"]
-        return [
-            {**_pick(entry, _OF_A_SOURCE), "first": first} for entry, (first, _) in zip(entries, ranges, strict=True)
-        ]
+        firsts = [first for first, _ in self._reader.source_ranges()]
+        return _sources(self.manifest, firsts)
 
     def scan(self) -> pl.LazyFrame:
         """The rows as a polars LazyFrame, read from the mapped parts when it is collected.
@@ -144,8 +149,9 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
         `merged` (those of them whose positives went into another row), `removed` (single positives and negatives
         by reason), `sources` (a dict each: `name`, `rows`, `bytes` of text, `task`, `language`, `weight`,
         `instruction`, `first` row, the same counts, and `lengths` in characters with count, mean, p5, p50, p95,
-        p99 and max of query, pos and neg), `near` (clusters, near pairs and measured recall of queries and of
-        passages), `benchmarks` (those kept out, with their hits), `seed` and `hash`.
+        p99 and max of query, pos and neg,
+        or of title and text in a set of texts), `kind` (`pairs` or `text`), `near` (clusters, near pairs and measured
+        recall of queries and of passages), `benchmarks` (those kept out, with their hits), `seed` and `hash`.
 
     Raises:
         ShardError: there is no complete set, or a part is missing or has another length than was written.
@@ -153,11 +159,7 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     if is_url(os.fspath(path)):
         manifest = json.loads(_native.published(os.fspath(path)))
-        firsts = itertools.accumulate((entry["rows"] for entry in manifest["sources"]), initial=0)
-        sources = [
-            {**_pick(entry, _OF_A_SOURCE), "first": first}
-            for entry, first in zip(manifest["sources"], firsts, strict=False)
-        ]
+        sources = _sources(manifest, itertools.accumulate((one["rows"] for one in manifest["sources"]), initial=0))
     else:
         rows = ShardSet.open(path)
         manifest, sources = rows.manifest, rows.sources
@@ -165,6 +167,7 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
         **_pick(manifest, _TOTALS),
         "near": manifest.get("near", {}).get("spaces", []),
         "benchmarks": manifest.get("benchmarks", []),
+        "kind": manifest["kind"],
         "format_version": manifest["format_version"],
         "sources": sources,
     }
@@ -195,6 +198,19 @@ def verify(
     """
     parts, rows, size, problems = _native.verify(path, threads or os.cpu_count() or 1, report)
     return {"ok": not problems, "parts": parts, "rows": rows, "bytes": size, "problems": problems}
+
+
+def _sources(manifest: dict[str, Any], firsts: Iterable[int]) -> list[dict[str, Any]]:
+    """The sources of a manifest with their first rows; documents, which travel as pairs, under their own names."""
+    sources = [
+        {**_pick(entry, _OF_A_SOURCE), "first": first}
+        for entry, first in zip(manifest["sources"], firsts, strict=False)
+    ]
+    if manifest["kind"] == "text":
+        for source in sources:
+            lengths = source["lengths"]
+            source["lengths"] = {"title": lengths["query"], "text": lengths["pos"]}
+    return sources
 
 
 def _pick(entry: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

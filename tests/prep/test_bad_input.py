@@ -163,7 +163,6 @@ def test_no_text_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("name", "content", "word"),
     [
-        ("text.jsonl", '{"text": "a text record"}\n' * 20, "text"),
         ("squad.json", '{"data": [{"title": "t", "paragraphs": [{"context": "c", "qas": []}]}]}', "squad"),
     ],
 )

@@ -237,11 +237,12 @@ def test_incomplete_sets_and_sets_of_another_kind_are_errors(
 
     assert "truncated" in fails(damaged(shards, tmp_path / "cut", "plain/part-00000.arrow", 0.5, cut=True))
     assert "damaged or edited by hand" in fails(damaged(shards, tmp_path / "edited", "manifest.json", 0.5))
-    text = damaged(shards, tmp_path / "text", "plain/part-00000.arrow", 0.5)
+    other = damaged(shards, tmp_path / "other", "plain/part-00000.arrow", 0.5)
     manifest = (shards / "manifest.json").read_text(encoding="utf-8")
-    head = manifest.replace('"kind": "pairs"', '"kind": "text"').rsplit(',\n  "hash"', 1)[0]
-    (text / "manifest.json").write_text(f'{head},\n  "hash": "{bgeprep.text_hash(head).hex()}"\n}}\n', encoding="utf-8")
-    assert 'a set of kind "text", expected a set of kind "pairs"' in fails(text)
+    head = manifest.replace('"kind": "pairs"', '"kind": "images"').rsplit(',\n  "hash"', 1)[0]
+    whole = f'{head},\n  "hash": "{bgeprep.text_hash(head).hex()}"\n}}\n'
+    (other / "manifest.json").write_text(whole, encoding="utf-8")
+    assert 'a set of kind "images", expected a set of kind "pairs" or "text"' in fails(other)
     mixed = tmp_path / "mixed"
     damaged(shards, mixed / "set", "plain/part-00000.arrow", 0.5)
     write(mixed / "more.jsonl", [{"query": "a query", "pos": ["an answer"]}])

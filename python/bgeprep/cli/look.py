@@ -30,16 +30,20 @@ def summary_text(found: dict[str, Any]) -> str:
     """The counts of a set as text for people."""
     lines = [f"{found['rows_kept']:,} rows of {found['rows_read']:,} read, {found['hash']}"]
     width = max([len(source["name"]) for source in found["sources"]] + [6])
-    lines.append(f"{'source':<{width}}  {'task':<14} {'rows':>12} {'MB':>9} {'query':>7} {'pos':>7} {'neg':>7}")
+    texts = found["kind"] == "text"
+    roles = ("title", "text") if texts else ("query", "pos", "neg")
+    named = " ".join(f"{role:>7}" for role in roles)
+    lines.append(f"{'source':<{width}}  {'task':<14} {'rows':>12} {'MB':>9} {named}")
     for source in found["sources"]:
-        median = [source["lengths"][role]["p50"] for role in ("query", "pos", "neg")]
+        median = [source["lengths"][role]["p50"] for role in roles]
+        task = "text" if texts else source["task"]
         lines.append(
-            f"{source['name']:<{width}}  {source['task']:<14} {source['rows']:>12,} {source['bytes'] / 1e6:>9.1f} "
+            f"{source['name']:<{width}}  {task:<14} {source['rows']:>12,} {source['bytes'] / 1e6:>9.1f} "
             + " ".join(f"{value:>7,}" for value in median)
         )
         if source["unmapped"]:
             lines.append(f"{'':<{width}}  columns not used: {counts_text(source['unmapped'])}")
-    lines.append("(query, pos, neg: median characters)")
+    lines.append(f"({', '.join(roles)}: median characters)")
     lines.append(f"rows dropped: {counts_text(found['dropped']) or 'none'}")
     removed = found["removed"]
     if removed["positives"] or removed["negatives"]:
@@ -82,8 +86,7 @@ def _lengths(found: dict[str, Any]) -> str:
     width = max([len(source["name"]) for source in found["sources"]] + [6])
     lines = [f"{'length in characters':<{width + 6}} {'texts':>12} {'mean':>9}" + "".join(f"{f:>9}" for f in figures)]
     for source in found["sources"]:
-        for role in ("query", "pos", "neg"):
-            stats = source["lengths"][role]
+        for role, stats in source["lengths"].items():
             if stats["count"]:
                 row = f"{source['name']:<{width}} {role:<6}{stats['count']:>12,} {stats['mean']:>9,.1f}"
                 lines.append(row + "".join(f"{stats[f]:>9,}" for f in figures))
@@ -110,10 +113,18 @@ def run_show(args: argparse.Namespace) -> int:
 
 
 def _row_text(number: int, row: dict[str, Any]) -> str:
-    lines = [f"row {number}  {row['source']}  {row['origin_file']}:{row['origin_line']}", f"  query  {row['query']}"]
+    lines = [f"row {number}  {row['source']}  {row['origin_file']}:{row['origin_line']}"]
+    if "text" in row:
+        lines += [f"  title  {row['title']}"] if row["title"] else []
+        return "\n".join([*lines, f"  text   {_shortened(row['text'])}"]) + "\n"
+    lines.append(f"  query  {row['query']}")
     for role in ("pos", "neg"):
         for item, text in enumerate(row[role]):
             scores = row[f"{role}_scores"]
             score = f"  [{scores[item]:.4g}]" if scores and scores[item] is not None else ""
-            lines.append(f"  {role}    {text if len(text) <= 400 else text[:400] + '…'}{score}")
+            lines.append(f"  {role}    {_shortened(text)}{score}")
     return "\n".join(lines) + "\n"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 400 else text[:400] + "…"

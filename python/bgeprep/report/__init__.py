@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from bgeprep.errors import ShardError
 from bgeprep.shardset import ShardSet
 
 __all__ = ["report"]
@@ -37,13 +38,16 @@ def report(
         has them or None, `benchmark_losses` by source, and `samples` (`pairs`, `dropped`, `kept`).
 
     Raises:
-        ShardError: there is no complete set, or a file of it is damaged.
+        ShardError: there is no complete set of pairs, or a file of it is damaged.
         OSError: the page cannot be written.
     """
     # Here, not above: `bgeprep shard` should not wait for what only the report needs.
     from bgeprep.report import figures, samples
 
     rows = ShardSet.open(path)
+    if rows.kind != "pairs":
+        message = f"{path}: expected a set of pairs, found one of kind {rows.kind!r}; hint: `bgeprep inspect` shows it"
+        raise ShardError(message, os.fspath(path))
     found = figures.collect(rows)
     found["samples"] = samples.collect(rows)
     if out is not None:

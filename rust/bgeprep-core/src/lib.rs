@@ -1,9 +1,9 @@
-//! Pairs on disk become shards, and shards become batches.
+//! Pairs on disk become shards, and shards become batches; so do texts, as masked blocks.
 //!
 //! ```text
 //!  files ─ read ─► clean ─► dedup ─► shuffle ─► shard ─► (shard set)
 //!                                                            │
-//!                                        batch ◄─ tokenize ◄─┘
+//!                 batch, or blocks and mask ◄─ tokenize ◄─┘
 //! ```
 //!
 //! Each room below is one stage of that flow, in flow order; `store` is where files may lie beside
@@ -38,5 +38,8 @@ pub mod pipeline;
 pub mod tokenize;
 
 pub mod batch;
+
+pub mod blocks;
+pub mod mask;
 
 pub use error::{Error, Result};

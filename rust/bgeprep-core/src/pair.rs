@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
 /// What a source trains, after DESIGN "Records".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Task {
@@ -42,6 +44,33 @@ impl Task {
     }
 }
 
+/// What the rows of a shard set are. A set has one kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SetKind {
+    /// Queries with their positives and negatives.
+    #[default]
+    Pairs,
+    /// Documents for pre-training. Through all stages a document travels as a pair: its title is
+    /// the query, empty where it has none, and its text the one positive.
+    Text,
+}
+
+impl SetKind {
+    /// The name used in manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pairs => "pairs",
+            Self::Text => "text",
+        }
+    }
+
+    /// The kind of that name, if there is one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Pairs, Self::Text].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 /// One pair record as read, before cleaning. Texts are borrowed from the chunk where they can be.
 ///
 /// `pos_scores` is empty or as long as `pos`; `neg_scores` is empty or as long as `neg`; a single
@@ -49,6 +78,8 @@ impl Task {
 /// belongs to another row with the same query.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RawPair<'a> {
+    /// What the record is.
+    pub kind: SetKind,
     /// The query (anchor, question, title …).
     pub query: Cow<'a, str>,
     /// Positives, at least one but for labelled negatives.

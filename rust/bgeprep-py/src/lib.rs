@@ -9,6 +9,7 @@ mod plan;
 mod prep;
 mod shards;
 mod stores;
+mod text;
 mod tokenize;
 
 use pyo3::prelude::*;
@@ -26,6 +27,8 @@ mod _native {
     use super::shards::{ShardReader, verify};
     #[pymodule_export]
     use super::stores::{list_objects, publish_set, published, published_log, split_url};
+    #[pymodule_export]
+    use super::text::{TextMasker, TextReader};
     #[pymodule_export]
     use super::tokenize::TextTokenizer;
 

@@ -19,7 +19,7 @@ use crate::error::to_py;
 use crate::plan::{PlanReader, PlanSettings};
 
 /// How long a wait may last before Python's signal handlers get a look.
-const PATIENCE: Duration = Duration::from_millis(100);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Planned steps between two looks at Python's signal handlers.
 const STEPS_A_LOOK: u64 = 64;

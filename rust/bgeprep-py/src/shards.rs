@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::{ArrowError, SchemaRef};
+use bgeprep_core::pair::SetKind;
 use bgeprep_core::progress::Progress;
 use bgeprep_core::shard::{self, Layout, Row, ShardSet};
 use pyo3::prelude::*;
@@ -81,6 +82,17 @@ fn to_dict<'py>(py: Python<'py>, row: &Row<'_>, set: &ShardSet) -> PyResult<Boun
     let scores =
         |scores: &[f32]| scores.iter().map(|score| Some(*score).filter(|score| !score.is_nan())).collect::<Vec<_>>();
     let dict = PyDict::new(py);
+    let source = set.manifest().sources.get(row.source()).map(|source| source.name.as_str());
+    if set.kind() == SetKind::Text {
+        dict.set_item("text", row.pos(0))?;
+        dict.set_item("title", row.query())?;
+        dict.set_item("text_key", row.pos_keys().first())?;
+        dict.set_item("text_exact_key", row.pos_exact_keys().first())?;
+        dict.set_item("source", source)?;
+        dict.set_item("origin_file", row.origin_file())?;
+        dict.set_item("origin_line", row.origin_line())?;
+        return Ok(dict);
+    }
     dict.set_item("query", row.query())?;
     dict.set_item("pos", (0..row.num_pos()).map(|item| row.pos(item)).collect::<Vec<_>>())?;
     dict.set_item("neg", (0..row.num_neg()).map(|item| row.neg(item)).collect::<Vec<_>>())?;
@@ -95,7 +107,7 @@ fn to_dict<'py>(py: Python<'py>, row: &Row<'_>, set: &ShardSet) -> PyResult<Boun
     dict.set_item("neg_exact_keys", row.neg_exact_keys())?;
     dict.set_item("id", row.id())?;
     dict.set_item("prompt", row.prompt())?;
-    dict.set_item("source", set.manifest().sources.get(row.source()).map(|source| source.name.as_str()))?;
+    dict.set_item("source", source)?;
     dict.set_item("origin_file", row.origin_file())?;
     dict.set_item("origin_line", row.origin_line())?;
     Ok(dict)
@@ -125,6 +137,6 @@ impl Iterator for Batches {
 
 impl RecordBatchReader for Batches {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&Layout::current().schema)
+        Arc::clone(&Layout::of(self.set.kind()).schema)
     }
 }

@@ -88,7 +88,7 @@ impl Default for RowArrays {
     }
 }
 
-fn append_offsets(own: &mut Vec<i64>, other: &[i64]) {
+pub(crate) fn append_offsets(own: &mut Vec<i64>, other: &[i64]) {
     let end = own.last().copied().unwrap_or(0);
     own.extend(other.iter().skip(1).map(|offset| end + offset));
 }

@@ -6,13 +6,12 @@
 //!
 //! State travels with each batch: what is queued ahead changes nothing about where a run resumes.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::chunks::{Chunks, TokenCounts};
 use super::collate::{CollateOptions, Collator, Joined, RowArrays};
+use super::crew::{Crew, Work, caught, lock};
 use super::options::PlanOptions;
 use super::plan::{GlobalBatch, Planner, SourceReport, report_of};
 use super::rows::PlanRows;
@@ -37,6 +36,22 @@ pub struct LoaderOptions {
     pub threads: usize,
 }
 
+impl LoaderOptions {
+    /// Refuses what cannot work; `section` is where the options stand in a config.
+    pub(crate) fn check(&self, section: &str) -> Result<()> {
+        if self.world_size == 0 || self.rank >= self.world_size {
+            let message = format!("expected a rank below world_size {}, found {}", self.world_size, self.rank);
+            return Err(Error::config(format!("{section}.rank"), message));
+        }
+        for (key, count) in [("prefetch", self.prefetch), ("threads", self.threads)] {
+            if count == 0 {
+                return Err(Error::config(format!("{section}.{key}"), "expected at least 1, found 0"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// This rank's part of a global batch.
 #[derive(Debug, Clone)]
 pub struct RankBatch {
@@ -57,11 +72,11 @@ pub struct RankBatch {
     unplaced: Vec<Unplaced>,
 }
 
-/// What [`Loader::next`] found.
+/// What a loader's `next` found.
 #[derive(Debug)]
-pub enum Next {
+pub enum Next<B = RankBatch> {
     /// The next batch.
-    Batch(Box<RankBatch>),
+    Batch(Box<B>),
     /// The run is over.
     End,
     /// Nothing within the time given; ask again.
@@ -78,18 +93,11 @@ pub struct Loader {
     unplaced: Vec<Unplaced>,
     tokens: TokenCounts,
     ended: bool,
-    crew: Option<Crew>,
-}
-
-/// The threads of a loader, in the process that started them.
-struct Crew {
-    process: u32,
-    shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    crew: Option<Crew<Shared>>,
 }
 
 struct Shared {
-    queue: Queue<Piece>,
+    queue: Queue<Piece, RowArrays, Joined>,
     planner: Mutex<Planner<SetRows>>,
     collator: Arc<Collator>,
     rank: u32,
@@ -116,15 +124,7 @@ impl Loader {
         collate: &CollateOptions,
         options: LoaderOptions,
     ) -> Result<Self> {
-        if options.world_size == 0 || options.rank >= options.world_size {
-            let message = format!("expected a rank below world_size {}, found {}", options.world_size, options.rank);
-            return Err(Error::config("batch.rank", message));
-        }
-        for (key, count) in [("prefetch", options.prefetch), ("threads", options.threads)] {
-            if count == 0 {
-                return Err(Error::config(format!("batch.{key}"), "expected at least 1, found 0"));
-            }
-        }
+        options.check("batch")?;
         let rows = Arc::new(SetRows::new(set)?);
         let collator = Arc::new(Collator::new(Arc::clone(&rows), encoder, collate)?);
         let planner = Planner::new(Arc::clone(&rows), plan)?;
@@ -226,7 +226,7 @@ impl Loader {
     /// Takes over what the planner did behind the last batch: rows it could not place any more.
     fn finish(&mut self) {
         if let Some(crew) = &self.crew {
-            let mut planner = lock(&crew.shared.planner);
+            let mut planner = lock(&crew.shared().planner);
             let mut state = planner.state();
             state.world_size = self.options.world_size;
             self.unplaced.extend(planner.take_unplaced());
@@ -236,40 +236,26 @@ impl Loader {
         self.close();
     }
 
-    /// The threads, started where there are none in this process: after a fork the child finds the
-    /// parent's, which do not run here.
+    /// The threads, started where there are none in this process.
     fn crew(&mut self) -> Result<Arc<Shared>> {
-        if self.crew.as_ref().is_some_and(|crew| crew.process != std::process::id()) {
+        if self.crew.as_ref().is_some_and(|crew| !crew.is_here()) {
             self.close();
         }
-        if self.crew.is_none() {
+        let crew = if let Some(crew) = self.crew.take() {
+            crew
+        } else {
             let mut planner = self.planner();
             planner.restore(&self.state)?;
-            let shared = Arc::new(Shared {
+            let shared = Shared {
                 queue: Queue::new(self.options.prefetch),
                 planner: Mutex::new(planner),
                 collator: Arc::clone(&self.collator),
                 rank: self.options.rank,
                 world_size: self.options.world_size,
-            });
-            let mut crew = Crew { process: std::process::id(), shared, threads: Vec::new() };
-            for number in 0..self.options.threads {
-                let shared = Arc::clone(&crew.shared);
-                let thread = std::thread::Builder::new().name(format!("bgeprep-{number}"));
-                match thread.spawn(move || shared.work()) {
-                    Ok(thread) => crew.threads.push(thread),
-                    Err(error) => {
-                        crew.dismiss();
-                        return Err(Error::io("thread", "start")(error));
-                    }
-                }
-            }
-            self.crew = Some(crew);
-        }
-        match &self.crew {
-            Some(crew) => Ok(Arc::clone(&crew.shared)),
-            None => Err(Error::Internal("a loader without threads".into())),
-        }
+            };
+            Crew::start(shared, self.options.threads)?
+        };
+        Ok(Arc::clone(self.crew.insert(crew).shared()))
     }
 
     /// Stops and joins the threads. The loader can go on: the next batch starts them again.
@@ -286,23 +272,7 @@ impl Drop for Loader {
     }
 }
 
-impl Crew {
-    fn dismiss(self) {
-        if self.process != std::process::id() {
-            // A fork copied the handles but not the threads, and perhaps a lock that a thread held:
-            // nothing here may be waited for or freed.
-            std::mem::forget(self);
-            return;
-        }
-        self.shared.queue.stop();
-        for thread in self.threads {
-            // A worker catches its panics and hands them on as errors, so joining cannot fail.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Shared {
+impl Work for Shared {
     fn work(&self) {
         while let Some(task) = self.queue.take_task() {
             match task {
@@ -320,6 +290,12 @@ impl Shared {
         }
     }
 
+    fn stop(&self) {
+        self.queue.stop();
+    }
+}
+
+impl Shared {
     fn plan(&self) -> Result<Option<Job<Piece>>> {
         let mut planner = lock(&self.planner);
         let Some(batch) = planner.next_batch()? else { return Ok(None) };
@@ -339,17 +315,4 @@ impl Shared {
         let count = places.len();
         Ok(Some(Job::new(Piece { batch, places, state: Arc::new(state) }, count, ROWS_A_TASK)))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Turns a panic into an error, so that the consumer hears of it instead of waiting for ever.
-fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        Err(Error::Internal(format!("a loader thread panicked: {text}")))
-    })
 }

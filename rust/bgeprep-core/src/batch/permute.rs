@@ -31,6 +31,16 @@ pub(crate) enum Use {
     Clusters = 6,
     /// How many rows of a source a mixed batch takes.
     Quota = 7,
+    /// The order of a text set's blocks in one epoch.
+    BlockOrder = 32,
+    /// Which words of a block the encoder does not see.
+    EncoderMask = 33,
+    /// What stands in their place.
+    Corruption = 34,
+    /// Which words the rows of the decoder do not see.
+    DecoderMasks = 35,
+    /// Which of those masks a row has.
+    RowChoice = 36,
 }
 
 /// Hash of a use and its coordinates (seed, pass, row …), in their order.

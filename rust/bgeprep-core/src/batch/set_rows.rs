@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::rows::{PlanRows, PlanSource, RowKeys};
-use crate::pair::Task;
+use crate::pair::{SetKind, Task};
 use crate::shard::ShardSet;
 use crate::{Error, Result};
 
@@ -16,6 +16,10 @@ pub struct SetRows {
 impl SetRows {
     /// Reads the sources out of the manifest.
     pub fn new(set: Arc<ShardSet>) -> Result<Self> {
+        if set.kind() != SetKind::Pairs {
+            let message = "expected a set of pairs, found texts; hint: open it with TextLoader";
+            return Err(Error::shard(set.folder(), message));
+        }
         let entries = set.manifest().sources.iter().zip(set.sources());
         let sources = entries.map(|(entry, range)| {
             let task = Task::from_name(&entry.task).ok_or_else(|| {

@@ -1,14 +1,14 @@
 //! The queue between planning, tokenising and the trainer.
 //!
 //! A batch is tokenised in ranges of rows, by whoever is free; who hands in the last of them joins
-//! them, so that the trainer's thread does nothing but take what is ready.
+//! them, so that the trainer's thread does nothing but take what is ready. `R` is what a range of rows
+//! becomes, `J` what they are joined to.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::collate::{Joined, RowArrays};
 use crate::{Error, Result};
 
 /// A batch on its way: its rows are worked on in ranges.
@@ -37,9 +37,9 @@ pub(crate) enum Task<P> {
 }
 
 /// What the consumer gets.
-pub(crate) enum Popped<P> {
+pub(crate) enum Popped<P, J> {
     /// The oldest batch.
-    Job(P, Box<Joined>),
+    Job(P, Box<J>),
     /// No batch is left, nor will there be.
     End,
     /// The oldest batch could not be made.
@@ -47,26 +47,26 @@ pub(crate) enum Popped<P> {
 }
 
 /// A job whose pieces are all there, in order.
-pub(crate) type Complete<P> = (Arc<Job<P>>, Vec<RowArrays>);
+pub(crate) type Complete<P, R> = (Arc<Job<P>>, Vec<R>);
 
-struct Entry<P> {
+struct Entry<P, R, J> {
     job: Arc<Job<P>>,
     /// Pieces from here on nobody has taken.
     next: usize,
-    pieces: Vec<Option<RowArrays>>,
+    pieces: Vec<Option<R>>,
     missing: usize,
-    joined: Option<Joined>,
+    joined: Option<J>,
     error: Option<Error>,
 }
 
-impl<P> Entry<P> {
+impl<P, R, J> Entry<P, R, J> {
     fn is_ready(&self) -> bool {
         self.missing == 0 && (self.joined.is_some() || self.error.is_some())
     }
 }
 
-struct Inner<P> {
-    entries: VecDeque<Entry<P>>,
+struct Inner<P, R, J> {
+    entries: VecDeque<Entry<P, R, J>>,
     planning: bool,
     ended: bool,
     planning_error: Option<Error>,
@@ -74,21 +74,21 @@ struct Inner<P> {
 }
 
 /// Shared by the workers and the consumer.
-pub(crate) struct Queue<P> {
-    inner: Mutex<Inner<P>>,
+pub(crate) struct Queue<P, R, J> {
+    inner: Mutex<Inner<P, R, J>>,
     capacity: usize,
     work: Condvar,
     ready: Condvar,
 }
 
-impl<P> Queue<P> {
+impl<P, R, J> Queue<P, R, J> {
     pub(crate) fn new(capacity: usize) -> Self {
         let inner =
             Inner { entries: VecDeque::new(), planning: false, ended: false, planning_error: None, stopped: false };
         Self { inner: Mutex::new(inner), capacity, work: Condvar::new(), ready: Condvar::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner<P>> {
+    fn lock(&self) -> MutexGuard<'_, Inner<P, R, J>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -142,7 +142,7 @@ impl<P> Queue<P> {
 
     /// Takes a piece in, and the worker's hold on the job with it. Who brings the last piece gets all
     /// of them back, to join them and hand them to [`Queue::joined`].
-    pub(crate) fn done(&self, job: Arc<Job<P>>, piece: usize, arrays: Result<RowArrays>) -> Option<Complete<P>> {
+    pub(crate) fn done(&self, job: Arc<Job<P>>, piece: usize, arrays: Result<R>) -> Option<Complete<P, R>> {
         let mut inner = self.lock();
         let entry = inner.entries.iter_mut().find(|entry| Arc::ptr_eq(&entry.job, &job))?;
         entry.missing -= 1;
@@ -166,7 +166,7 @@ impl<P> Queue<P> {
     }
 
     /// Takes a whole batch in, and the worker's hold on the job with it: the queue is its only owner.
-    pub(crate) fn joined(&self, job: Arc<Job<P>>, joined: Result<Joined>) {
+    pub(crate) fn joined(&self, job: Arc<Job<P>>, joined: Result<J>) {
         let mut inner = self.lock();
         let Some(entry) = inner.entries.iter_mut().find(|entry| Arc::ptr_eq(&entry.job, &job)) else { return };
         drop(job);
@@ -179,7 +179,7 @@ impl<P> Queue<P> {
     }
 
     /// The oldest batch, waiting for it no longer than `patience`.
-    pub(crate) fn pop(&self, patience: Duration) -> Option<Popped<P>> {
+    pub(crate) fn pop(&self, patience: Duration) -> Option<Popped<P, J>> {
         let until = Instant::now() + patience;
         let mut inner = self.lock();
         loop {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use boilerplate::Boilerplate;
 use language::LanguageRule;
 
-use crate::pair::{RawPair, Task};
+use crate::pair::{RawPair, SetKind, Task};
 use crate::report::{Reason, RejectPart};
 pub use kept::KeptRow;
 use text::{Identity, TextForm};
@@ -67,6 +67,8 @@ pub struct CleanText {
 /// One pair that passed. Buffers are reused from record to record.
 #[derive(Debug, Default)]
 pub struct CleanPair {
+    /// What the row is.
+    pub kind: SetKind,
     /// The query.
     pub query: CleanText,
     /// Positives; empty only for a labelled negative.
@@ -116,6 +118,7 @@ impl Cleaner {
     /// row itself last.
     pub fn clean(&self, raw: &RawPair<'_>, pair: &mut CleanPair, removed: &mut Vec<Removed>) -> bool {
         let rules = &self.rules;
+        pair.kind = raw.kind;
         pair.id.clear();
         pair.id.push_str(&raw.id);
         pair.prompt.clear();
@@ -123,7 +126,13 @@ impl Cleaner {
         pair.task = raw.task;
         let labelled_negative = raw.pos.is_empty() && !raw.neg.is_empty();
 
-        let query_fault = {
+        let query_fault = if raw.kind == SetKind::Text {
+            // A title is kept as it is found, if at all: only its text decides about a document.
+            text::clean(&raw.query, rules.form, &mut pair.query.text);
+            pair.query.normal.clear();
+            pair.query.identity = Identity::default();
+            None
+        } else {
             let bounds = (rules.min_query_chars, rules.max_query_chars);
             self.text(&raw.query, bounds, f32::NAN, &mut pair.query)
         };
@@ -132,7 +141,8 @@ impl Cleaner {
             return false;
         }
         let first = removed.len();
-        let query_hash = rules.query_equals_positive.then_some(pair.query.identity.hash);
+        let compares = rules.query_equals_positive && raw.kind == SetKind::Pairs;
+        let query_hash = compares.then_some(pair.query.identity.hash);
         self.list(RejectPart::Positive, (&raw.pos, &raw.pos_scores), query_hash, &mut pair.pos, removed);
         self.list(RejectPart::Negative, (&raw.neg, &raw.neg_scores), None, &mut pair.neg, removed);
         pair.has_pos_scores = pair.pos.iter().any(|text| !text.score.is_nan());
@@ -145,7 +155,10 @@ impl Cleaner {
         // A row whose only text of worth went is named after what happened to that text.
         let cause = removed[first..].iter().find(|lost| labelled_negative || lost.part == RejectPart::Positive);
         let (reason, detail) = match cause {
-            Some(lost) => (lost.reason, format!("{}: {}", lost.part.name(), lost.detail)),
+            Some(lost) => {
+                let name = if raw.kind == SetKind::Text { "text" } else { lost.part.name() };
+                (lost.reason, format!("{name}: {}", lost.detail))
+            }
             None => (Reason::NoPositive, "expected at least one positive, found none".to_owned()),
         };
         removed.truncate(first);

@@ -15,7 +15,6 @@ use super::decision::{Action, Decision, Target};
 use super::key::{KeyRecord, Kind};
 use super::near::{find_near_repeats, near_positive};
 use crate::config::DedupMode;
-use crate::near::shingle::Rule;
 use crate::near::table::NearTables;
 use crate::report::{Reason, Similarity};
 use crate::shuffle::RowId;
@@ -46,8 +45,7 @@ pub fn decide(
         }
         return;
     };
-    let mut families: Vec<(u64, &[KeyRecord])> =
-        queries.map(|group| (near.of(Rule::Query).cluster(group[0].query_key), group)).collect();
+    let mut families: Vec<(u64, &[KeyRecord])> = queries.map(|group| (group[0].family(near), group)).collect();
     families.sort_unstable_by_key(|(family, group)| (*family, group[0].query));
     for family in families.chunk_by(|a, b| a.0 == b.0).filter(|family| family.len() > 1 || !alone(family[0].1)) {
         let groups = family.iter().map(|(_, group)| Group::new(group, mode)).collect();

@@ -1,6 +1,7 @@
 //! What dedup knows of one positive or negative: 84 bytes, wherever its text lies.
 
 use crate::near::shingle::Rule;
+use crate::near::table::NearTables;
 use crate::shuffle::RowId;
 
 /// Role of the text a record speaks of.
@@ -46,6 +47,8 @@ pub struct KeyRecord {
     pub merge: bool,
     /// Whether near duplicates of it go, and not only equal ones.
     pub near: bool,
+    /// Whether it is a document: its text is its query, too, and has its clusters among passages.
+    pub document: bool,
 }
 
 impl KeyRecord {
@@ -68,7 +71,8 @@ impl KeyRecord {
         for number in [self.bucket, self.priority, self.slot, self.score.to_bits(), self.item] {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        out.extend_from_slice(&[self.kind as u8, u8::from(self.symmetric), u8::from(self.merge), u8::from(self.near)]);
+        let near = u8::from(self.near) | u8::from(self.document) << 1;
+        out.extend_from_slice(&[self.kind as u8, u8::from(self.symmetric), u8::from(self.merge), near]);
     }
 
     /// Reads records from the bytes of a partition.
@@ -94,13 +98,23 @@ impl KeyRecord {
             kind: [Kind::Positive, Kind::Mirror, Kind::Negative][usize::from(bytes[80])],
             symmetric: bytes[81] != 0,
             merge: bytes[82] != 0,
-            near: bytes[83] != 0,
+            near: bytes[83] & 1 != 0,
+            document: bytes[83] & 2 != 0,
         }
     }
 
     /// The partition among `count`.
     pub fn partition(&self, count: usize) -> usize {
         (self.query_key % count as u64) as usize
+    }
+
+    /// The cluster whose records are decided together.
+    pub fn family(&self, near: &NearTables) -> u64 {
+        if self.document {
+            near.of(Rule::Passage).cluster(self.text_key)
+        } else {
+            near.of(Rule::Query).cluster(self.query_key)
+        }
     }
 
     /// Ascending order of survival: priority, then score (higher first, none last), then origin.
@@ -148,6 +162,7 @@ mod tests {
             symmetric: true,
             merge: false,
             near: true,
+            document: true,
         };
         let mut bytes = Vec::new();
         record.encode(&mut bytes);

@@ -51,8 +51,8 @@ pub(super) fn find_near_repeats(groups: &mut [Group<'_>], near: &NearTables) {
 
 /// The lower of the two sides' similarities, if both reach the threshold.
 fn similarity(one: &KeyRecord, other: &KeyRecord, near: &NearTables) -> Option<Similarity> {
-    let query = near.of(Rule::Query).similarity(one.query_key, other.query_key)?;
     let text = near.of(Rule::Passage).similarity(one.text_key, other.text_key)?;
+    let query = if one.document { text } else { near.of(Rule::Query).similarity(one.query_key, other.query_key)? };
     Some(Similarity::of(query.min(text)))
 }
 

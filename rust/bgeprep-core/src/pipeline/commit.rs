@@ -41,6 +41,7 @@ impl Commit<'_> {
             self.names.slots().map(|(slot, name)| self.entry(slot, name, results.remove(&slot).unwrap_or_default()));
         let mut manifest = Manifest::new(self.plan.config.clone(), self.plan.seed, sources.collect(), rejects);
         manifest.benchmarks.clone_from(&self.read.benchmarks);
+        manifest.kind = self.read.kind();
         manifest.near = near;
         manifest.scores =
             self.plan.scores.as_ref().zip(self.read.scores.as_ref()).map(|(rules, counts)| counts.report(rules));

@@ -9,7 +9,6 @@ use super::read_stage::{KEYS, ROWS};
 use super::stage::Stage;
 use crate::dedup::unite::CLUSTERS;
 use crate::dedup::{Action, Decision, KeyRecord, exact, unite};
-use crate::near::shingle::Rule;
 use crate::near::table::NearTables;
 use crate::shuffle::RowId;
 use crate::shuffle::bucket::SortedRows;
@@ -116,9 +115,9 @@ fn is_about_others(layout: &BucketLayout, bucket: u32, action: Action) -> bool {
     bucket.max(to) as usize >= layout.own_buckets
 }
 
-/// The partition of a record: that of its query's cluster.
+/// The partition of a record: that of its query's cluster, or of its text's for a document.
 fn home(record: &KeyRecord, near: &NearTables, partitions: usize) -> usize {
-    (near.of(Rule::Query).cluster(record.query_key) % partitions as u64) as usize
+    (record.family(near) % partitions as u64) as usize
 }
 
 /// Near queries are decided together, so their records meet in the partition of their cluster.

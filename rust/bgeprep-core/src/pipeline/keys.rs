@@ -6,7 +6,7 @@ use crate::config::SourceSpec;
 use crate::dedup::{KeyRecord, Kind};
 use crate::near::shingle::Rule;
 use crate::near::table::Member;
-use crate::pair::Task;
+use crate::pair::{SetKind, Task};
 use crate::shuffle::RowId;
 use crate::shuffle::spill::Spill;
 
@@ -28,6 +28,7 @@ pub(super) fn common(source: &SourceSpec, row: RowId, task: Task, slot: u32, buc
         symmetric: task == Task::Symmetric,
         merge: source.merge_positives,
         near: task == Task::Retrieval,
+        document: false,
     }
 }
 
@@ -40,7 +41,11 @@ pub(super) fn records(
     scratch: &mut Vec<u8>,
 ) -> Result<()> {
     scratch.clear();
-    let common = KeyRecord { query: pair.query.identity.hash, query_key: pair.query.identity.key, ..common };
+    let document = pair.kind == SetKind::Text;
+    // Documents are equal where their texts are, whatever their titles say.
+    let query = if document { pair.pos.first().map(|text| text.identity) } else { None };
+    let query = query.unwrap_or(pair.query.identity);
+    let common = KeyRecord { query: query.hash, query_key: query.key, document, ..common };
     let record = |text: &CleanText, item: usize, kind: Kind| KeyRecord {
         text: text.identity.hash,
         text_key: text.identity.key,

@@ -19,6 +19,7 @@ use crate::config::{DedupMode, PrepPlan, RunOptions};
 use crate::dedup::unite::CLUSTERS;
 use crate::exclude::Benchmarks;
 use crate::near::shingle::Rule;
+use crate::pair::SetKind;
 use crate::progress::Progress;
 use crate::read::{Chunk, ChunkReader};
 use crate::report::{Reason, Tally};
@@ -37,6 +38,9 @@ pub struct ReadReport {
     pub tallies: BTreeMap<u32, Tally>,
     /// Columns found and not used, by source index.
     pub unmapped: BTreeMap<u32, BTreeMap<String, u64>>,
+    /// The first record of each kind: file, line. A set has one kind.
+    #[serde(default)]
+    pub kinds: BTreeMap<SetKind, (u32, u64)>,
     /// Rows spilled, by bucket.
     pub bucket_rows: Vec<u64>,
     /// Texts sketched, by space.
@@ -56,6 +60,11 @@ pub struct ReadReport {
 }
 
 impl ReadReport {
+    /// What the records are.
+    pub fn kind(&self) -> SetKind {
+        self.kinds.keys().next_back().copied().unwrap_or_default()
+    }
+
     /// Adds what one chunk came to.
     pub(super) fn merge(&mut self, other: Self) {
         for (slot, tally) in other.tallies {
@@ -66,6 +75,10 @@ impl ReadReport {
             for (column, count) in columns {
                 *own.entry(column).or_insert(0) += count;
             }
+        }
+        for (kind, place) in other.kinds {
+            let first = self.kinds.entry(kind).or_insert(place);
+            *first = place.min(*first);
         }
         if self.bucket_rows.len() < other.bucket_rows.len() {
             self.bucket_rows.resize(other.bucket_rows.len(), 0);
@@ -199,6 +212,8 @@ pub fn run(
     let mut report = journal.finish()?;
     report.bucket_rows.resize(layout.buckets, 0);
     check_bad(plan, layout, &report, 1)?;
+    // Again: what stopped one run is already done for the next that goes on with its work.
+    check_kinds(plan, layout, &report)?;
     if let Some(filter) = &filters.scores {
         filter.check(report.scores.get_or_insert_default(), |row| layout.origin(row))?;
     }
@@ -238,6 +253,9 @@ fn work(queue: &FileQueue<'_>, mut worker: Worker<'_>, progress: &Progress) -> R
             queue.journal.done(file.index, ChunkDone::Chunk(number), Vec::new(), |sum| {
                 sum.merge(report);
                 verdict = check_bad(queue.plan, worker.layout, sum, BAD_CHECK_ROWS);
+                if verdict.is_ok() {
+                    verdict = check_kinds(queue.plan, worker.layout, sum);
+                }
             })?;
             verdict?;
         }
@@ -267,6 +285,25 @@ fn check_bad(plan: &PrepPlan, layout: &BucketLayout, report: &ReadReport, from: 
             reason.name()
         ),
     ))
+}
+
+/// Stops a run over records of two kinds, or one that is told what only pairs can have.
+fn check_kinds(plan: &PrepPlan, layout: &BucketLayout, report: &ReadReport) -> Result<()> {
+    let Some(&(file, line)) = report.kinds.get(&SetKind::Text) else { return Ok(()) };
+    let path = |file: u32| layout.files[file as usize].location.path();
+    if let Some(&(pairs, pairs_line)) = report.kinds.get(&SetKind::Pairs) {
+        let message = format!(
+            "this is a text record, but {}:{pairs_line} holds a pair; a set has one kind; hint: shard them apart, or map \
+             columns.query and columns.pos",
+            path(pairs).display()
+        );
+        return Err(Error::corpus(path(file), Some(line), message));
+    }
+    if plan.scores.is_some() {
+        let message = format!("scores are of pairs, {} holds texts; hint: leave them out", path(file).display());
+        return Err(Error::config("scores.path", message));
+    }
+    Ok(())
 }
 
 struct OpenFile {

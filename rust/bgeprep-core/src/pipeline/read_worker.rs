@@ -11,7 +11,7 @@ use super::sketching::Sketching;
 use crate::Result;
 use crate::clean::{CleanPair, Cleaner, KeptRow};
 use crate::config::{DedupMode, PrepPlan, SourceSpec};
-use crate::pair::{RawPair, Task};
+use crate::pair::{RawPair, SetKind, Task};
 use crate::read::{Body, Chunk, Unmapped};
 use crate::report::{RejectPart, Similarity};
 use crate::scores::ScoreFilter;
@@ -106,10 +106,12 @@ impl<'a> Worker<'a> {
 
     fn pair(&mut self, entry: &FileEntry, id: RowId, raw: &RawPair<'_>) -> Result<()> {
         let source = &self.plan.sources[entry.source];
+        self.report.kinds.entry(raw.kind).or_insert((id.file, id.line));
         if source.against {
             return self.compared(entry, id, raw);
         }
-        let task = raw.task.unwrap_or(source.task);
+        // A document is a passage, whatever task its source is said to have.
+        let task = if raw.kind == SetKind::Text { Task::Retrieval } else { raw.task.unwrap_or(source.task) };
         let slot = self.layout.slot(entry.source, task);
         let tally = self.report.tallies.entry(slot).or_default();
         tally.rows_read += 1;

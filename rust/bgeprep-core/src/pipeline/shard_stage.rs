@@ -191,7 +191,7 @@ fn write_part(
         job,
         keys: KeySource { kept: stage.layout.keep_keys, near: parts.near, united, task: stage.layout.task(job.bucket) },
         writer: match job.path(parts.set) {
-            Some(file) => Some(PartWriter::create(&file, &job.source)?),
+            Some(file) => Some(PartWriter::create_of(parts.read.kind(), &file, &job.source)?),
             None => None,
         },
         result: SlotResult::default(),

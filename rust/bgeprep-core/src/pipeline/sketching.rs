@@ -9,7 +9,7 @@ use crate::near::minhash::{Banding, Sketcher};
 use crate::near::sample::{SampleRule, encode};
 use crate::near::shingle::{Rule, Shingler};
 use crate::near::sketch::SketchBlock;
-use crate::pair::Task;
+use crate::pair::{SetKind, Task};
 
 /// One thread's sketching tools.
 #[derive(Debug)]
@@ -38,7 +38,9 @@ impl Sketching {
 
     /// Sketches all texts of a pair.
     pub(super) fn pair(&mut self, pair: &CleanPair, task: Task, outputs: &Outputs) -> Result<()> {
-        self.text(&pair.query, Rule::Query, outputs)?;
+        if pair.kind == SetKind::Pairs {
+            self.text(&pair.query, Rule::Query, outputs)?;
+        }
         let rule = Rule::of_passages(task);
         pair.pos.iter().chain(&pair.neg).try_for_each(|text| self.text(text, rule, outputs))
     }

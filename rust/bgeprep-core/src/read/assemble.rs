@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::field::Field;
 use super::labels::{Verdict, grade, judge, written};
 use super::roles::{Columns, Layout, PairShape, Row, Shape};
-use crate::pair::{RawPair, Task};
+use crate::pair::{RawPair, SetKind, Task};
 use crate::report::Reason;
 use crate::{Error, Result};
 
@@ -27,6 +27,10 @@ pub(super) fn assemble<'a>(
     let pair = match columns.shape(row, line)? {
         Shape::Bad { reason, detail } => Err((*reason, detail.clone())),
         Shape::Set { at, .. } => set(take(row, *at)),
+        Shape::Text { at, title, .. } => document(row, *at, *title).map_err(|(at, expected)| {
+            wrong = Some(at);
+            (Reason::UnknownShape, format!("expected {expected}, found {}", row[at].1.kind()))
+        }),
         Shape::Pair { roles, .. } => match texts(roles, row) {
             Ok(mut pair) => {
                 if let Some(at) = roles.kind {
@@ -78,6 +82,27 @@ fn set(field: Field<'_>) -> Result<RawPair<'_>, Bad> {
         }
         other => Err((Reason::UnknownShape, format!("`set`: expected a list of texts, found {}", other.kind()))),
     }
+}
+
+/// `{"title": "a", "text": "b"}`: a document.
+fn document<'a>(row: &mut Row<'a>, at: usize, title: Option<usize>) -> Result<RawPair<'a>, (usize, &'static str)> {
+    let mut pair = RawPair { kind: SetKind::Text, ..RawPair::default() };
+    match title.map(|title| (title, take(row, title))) {
+        None | Some((_, Field::Null)) => {}
+        Some((_, Field::Text(text))) => pair.query = text,
+        Some((title, other)) => {
+            row[title].1 = other;
+            return Err((title, "a text"));
+        }
+    }
+    match take(row, at) {
+        Field::Text(text) => pair.pos.push(text),
+        other => {
+            row[at].1 = other;
+            return Err((at, "a text"));
+        }
+    }
+    Ok(pair)
 }
 
 fn take<'a>(row: &mut Row<'a>, at: usize) -> Field<'a> {

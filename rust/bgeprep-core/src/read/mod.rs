@@ -177,7 +177,7 @@ pub enum Body<'a> {
 ///
 /// # Errors
 /// `Error::Io` if the file cannot be read, `Error::Store` if the object cannot; `Error::Corpus` if it is of no known format, is
-/// something that is not read yet (text records, shard sets, nested JSON) or has no query or
+/// something that is not read as it is (part of a shard set, nested JSON) or has no query or
 /// positive column; `Error::Config` if a column that the config names is not there.
 pub fn open(from: impl Into<Location>, options: &ReadOptions) -> Result<Box<dyn ChunkReader>> {
     detect::open(&from.into(), options)

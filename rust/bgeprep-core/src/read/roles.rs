@@ -66,6 +66,7 @@ pub(super) struct PairShape {
 pub(super) enum Shape {
     Pair { roles: PairShape, ignored: Vec<u16> },
     Set { at: usize, ignored: Vec<u16> },
+    Text { at: usize, title: Option<usize>, ignored: Vec<u16> },
     Bad { reason: Reason, detail: String },
 }
 
@@ -138,7 +139,8 @@ impl<'l> Columns<'l> {
             self.shape = self.resolve(row, Some(line))?;
             self.signature = signature().collect();
         }
-        let (Shape::Pair { ignored, .. } | Shape::Set { ignored, .. }) = &self.shape else {
+        let (Shape::Pair { ignored, .. } | Shape::Set { ignored, .. } | Shape::Text { ignored, .. }) = &self.shape
+        else {
             return Ok(&self.shape);
         };
         for number in ignored {
@@ -180,7 +182,14 @@ impl<'l> Columns<'l> {
             if let (Some(at), true, true) = (first(Role::Set), query.is_empty(), pos.is_empty()) {
                 return Ok(Shape::Set { at, ignored: ignored(row, &[at]) });
             }
-            self.refuse_other_kinds(row, line, &of, query.is_empty())?;
+            // A title alone is no query where there is a text that it is the title of.
+            let titles = || query.iter().all(|(_, at)| self.name(row, *at).eq_ignore_ascii_case("title"));
+            if let (Some(at), true, true) = (first(Role::Text), pos.is_empty(), titles()) {
+                let title = query.first().map(|(_, at)| *at);
+                let used: Vec<usize> = title.into_iter().chain([at]).collect();
+                return Ok(Shape::Text { at, title, ignored: ignored(row, &used) });
+            }
+            self.refuse_nested(row, line, &of)?;
             return Ok(self.incomplete(row, &claims, query.is_empty()));
         }
         let query = self.one(row, line, Role::Query, &query)?;
@@ -235,19 +244,8 @@ impl<'l> Columns<'l> {
         }
     }
 
-    /// Errors for what is understood, but no pair.
-    fn refuse_other_kinds(
-        &self,
-        row: &Row<'_>,
-        line: Option<u64>,
-        of: &impl Fn(Role) -> Vec<(u16, usize)>,
-        no_query: bool,
-    ) -> Result<()> {
-        let titled = |name: &str| name.eq_ignore_ascii_case("title");
-        let only_title = of(Role::Query).iter().all(|(_, at)| titled(self.name(row, *at)));
-        if !of(Role::Text).is_empty() && of(Role::Pos).is_empty() && (no_query || only_title) {
-            return Err(self.refuse(line, "these are text records (`text`, `title`), which are not supported yet; hint: give pairs, or map columns.query and columns.pos"));
-        }
+    /// The error for what is understood, but takes a recipe.
+    fn refuse_nested(&self, row: &Row<'_>, line: Option<u64>, of: &impl Fn(Role) -> Vec<(u16, usize)>) -> Result<()> {
         let nested = of(Role::Nested).into_iter().any(|(_, at)| matches!(row[at].1, Field::Other(_)));
         if nested && of(Role::Pos).is_empty() {
             return Err(self.refuse(line, "these are nested records as in SQuAD (paragraphs, questions inside), which need a recipe; recipes are not supported yet"));
@@ -342,14 +340,17 @@ mod tests {
     #[test]
     fn other_kinds_are_named() {
         let layout = layout(ColumnMapping::default());
-        for (names, expected) in [
-            (&["text"][..], "text records"),
-            (&["_id", "title", "text"], "text records"),
-            (&["query", "pos", "query_key", "pos_keys", "origin_line"], "shard set"),
+        for (names, found) in [
+            (&["text"][..], (0, None)),
+            (&["_id", "title", "text"], (2, Some(1))),
+            (&["title", "text", "label"], (1, Some(0))),
         ] {
-            let error = resolve(&mut Columns::new(&layout), names).expect_err("no pairs").to_string();
-            assert!(error.contains(expected), "{error}");
+            let shape = resolve(&mut Columns::new(&layout), names);
+            let Ok(Shape::Text { at, title, .. }) = shape else { panic!("{shape:?}") };
+            assert_eq!((at, title), found);
         }
+        let part = resolve(&mut Columns::new(&layout), &["query", "pos", "query_key", "pos_keys", "origin_line"]);
+        assert!(part.expect_err("no pairs").to_string().contains("shard set"));
         let shape = resolve(&mut Columns::new(&layout), &["query", "foo"]).expect("a bad row");
         let detail = "no column for the positive; columns: query, foo".to_owned();
         assert_eq!(shape, Shape::Bad { reason: Reason::UnknownShape, detail });

@@ -8,7 +8,7 @@ use super::chunk::{Chunk, Data, Visit};
 use super::roles::Layout;
 use super::{Body, ChunkReader, Format, ReadOptions, Record, detect};
 use crate::Result;
-use crate::pair::{Kept, RawPair};
+use crate::pair::{Kept, RawPair, SetKind};
 use crate::shard::{Row, ShardSet};
 
 /// Cuts a part into runs of rows; each batch is checked against its checksum before a row of it is seen.
@@ -60,13 +60,14 @@ impl ChunkReader for PartReader {
 /// The rows with these ids; the first is row `first` of its part.
 pub(super) fn records(set: &ShardSet, ids: Range<u64>, first: u64, visit: &mut Visit<'_>) -> Result<()> {
     for (line, id) in (first..).zip(ids) {
-        visit(Record { line, body: Body::Pair(pair(&set.row(id)?)) })?;
+        visit(Record { line, body: Body::Pair(pair(&set.row(id)?, set.kind())) })?;
     }
     Ok(())
 }
 
-fn pair<'a>(row: &Row<'a>) -> RawPair<'a> {
+fn pair<'a>(row: &Row<'a>, kind: SetKind) -> RawPair<'a> {
     RawPair {
+        kind,
         query: row.query().into(),
         pos: (0..row.num_pos()).map(|item| row.pos(item).into()).collect(),
         neg: (0..row.num_neg()).map(|item| row.neg(item).into()).collect(),

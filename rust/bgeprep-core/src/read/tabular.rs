@@ -216,6 +216,6 @@ pub(super) fn check<'f>(layout: &Layout, fields: impl Iterator<Item = (&'f str, 
                 format!("{detail}; hint: name the columns, as columns.query = [\"…\"] and columns.pos = [\"…\"]");
             Err(Error::corpus(&layout.path, None, message))
         }
-        Shape::Pair { .. } | Shape::Set { .. } => Ok(()),
+        Shape::Pair { .. } | Shape::Set { .. } | Shape::Text { .. } => Ok(()),
     }
 }

@@ -222,8 +222,6 @@ fn what_is_refused_is_named() {
         (b"{\n \"data\": [\n  {\"paragraphs\": [{\"qas\": []}]}\n ]\n}", "SQuAD"),
         (b"[{\"context_id\": \"c\", \"title\": \"t\", \"qas\": [{\"q\": 1}]}]", "SQuAD"),
         (b"{\n \"query\": \"q\",\n \"pos\": \"p\"\n}", "one JSON object over several lines"),
-        (b"{\"text\": \"t\"}", "text records"),
-        (b"{\"_id\": \"1\", \"title\": \"t\", \"text\": \"x\"}", "text records"),
         (b"just prose, with a comma\nand no more", "no known format"),
         (b"[\n \"a\",\n \"b\"\n]", "no known format"),
         (b"PK\x03\x04rest", "zip archive"),

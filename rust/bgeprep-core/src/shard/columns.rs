@@ -16,40 +16,40 @@ use xxhash_rust::xxh3::Xxh3;
 use super::format::{Column, Layout, ShardRow};
 
 /// A vector whose memory goes to Arrow without a copy and comes back for the next batch.
-struct Reused<T> {
-    values: Vec<T>,
+pub(super) struct Reused<T> {
+    pub(super) values: Vec<T>,
     lent: Option<Buffer>,
 }
 
 impl<T: ArrowNativeType> Reused<T> {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { values: Vec::new(), lent: None }
     }
 
-    fn lend(&mut self) -> Buffer {
+    pub(super) fn lend(&mut self) -> Buffer {
         let buffer = Buffer::from_vec(mem::take(&mut self.values));
         self.lent = Some(buffer.clone());
         buffer
     }
 
     /// To be called once Arrow's arrays are gone; should one live on, the next batch allocates.
-    fn reclaim(&mut self) {
+    pub(super) fn reclaim(&mut self) {
         if let Some(Ok(mut values)) = self.lent.take().map(Buffer::into_vec::<T>) {
             values.clear();
             self.values = values;
         }
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         self.lent.as_ref().map_or(&[], Buffer::as_slice)
     }
 }
 
 /// List or text boundaries; the first is always 0.
-struct Offsets(Reused<i32>);
+pub(super) struct Offsets(pub(super) Reused<i32>);
 
 impl Offsets {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut offsets = Self(Reused::new());
         offsets.0.values.push(0);
         offsets
@@ -60,27 +60,27 @@ impl Offsets {
         self.0.values.push(end as i32);
     }
 
-    fn lend(&mut self) -> OffsetBuffer<i32> {
+    pub(super) fn lend(&mut self) -> OffsetBuffer<i32> {
         OffsetBuffer::new(ScalarBuffer::from(self.0.lend()))
     }
 
-    fn reclaim(&mut self) {
+    pub(super) fn reclaim(&mut self) {
         self.0.reclaim();
         self.0.values.push(0);
     }
 }
 
-struct Texts {
-    offsets: Offsets,
+pub(super) struct Texts {
+    pub(super) offsets: Offsets,
     bytes: Reused<u8>,
 }
 
 impl Texts {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { offsets: Offsets::new(), bytes: Reused::new() }
     }
 
-    fn push(&mut self, text: &str) {
+    pub(super) fn push(&mut self, text: &str) {
         self.bytes.values.extend_from_slice(text.as_bytes());
         self.offsets.close(self.bytes.values.len());
     }
@@ -89,11 +89,11 @@ impl Texts {
         self.offsets.0.values.len() - 1
     }
 
-    fn lend(&mut self) -> Result<ArrayRef, ArrowError> {
+    pub(super) fn lend(&mut self) -> Result<ArrayRef, ArrowError> {
         Ok(Arc::new(BinaryArray::try_new(self.offsets.lend(), self.bytes.lend(), None)?))
     }
 
-    fn reclaim(&mut self) {
+    pub(super) fn reclaim(&mut self) {
         self.offsets.reclaim();
         self.bytes.reclaim();
     }
@@ -160,7 +160,7 @@ fn item_field(column: Column) -> Result<FieldRef, ArrowError> {
     }
 }
 
-fn numbers(buffer: Buffer) -> Result<ArrayRef, ArrowError> {
+pub(super) fn numbers(buffer: Buffer) -> Result<ArrayRef, ArrowError> {
     Ok(Arc::new(PrimitiveArray::<UInt64Type>::try_new(ScalarBuffer::from(buffer), None)?))
 }
 

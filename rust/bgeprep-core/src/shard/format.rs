@@ -24,6 +24,16 @@
 //! | `origin_file`   | Utf8           | input file, relative to the input folder, with `/`          |
 //! | `origin_line`   | UInt64         | line, element or row in that file, from 1                   |
 //!
+//! A set of kind `text` holds documents, each in these columns:
+//!
+//! | column           | type   | meaning                                             |
+//! |------------------|--------|-----------------------------------------------------|
+//! | `text`           | Utf8   | the cleaned text                                    |
+//! | `title`          | Utf8   | its title, or empty                                 |
+//! | `text_key`       | UInt64 | batching key of the text                            |
+//! | `text_exact_key` | UInt64 | exact key of the text                               |
+//! | `source`, `origin_file`, `origin_line` | | as above                            |
+//!
 //! An *exact key* is xxh3-64 of the normalised text, whatever its role. A *batching key* is the
 //! smallest exact key of the text's near-duplicate cluster; where near dedup did not run, it is the
 //! exact key.
@@ -34,11 +44,14 @@
 //! `index_xxh3_64` of the buffers that planning reads, in this order: the offsets of `query`, of
 //! `pos`, of its texts, of `neg`, of its texts; `query_key`; then offsets and values of
 //! `pos_keys`, `neg_keys` and `also_pos_keys`; then the same of the exact keys. So keys and lengths can be read, and trusted,
-//! without touching the texts.
+//! without touching the texts. In a set of texts it is of the offsets of `text` and of `title`, then
+//! the two keys.
 
 use std::sync::{Arc, LazyLock};
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
+
+use crate::pair::SetKind;
 
 /// Version of this layout and of the manifest; another one is refused.
 pub const FORMAT_VERSION: u32 = 2;
@@ -180,6 +193,26 @@ fn schema_with(text: &DataType) -> SchemaRef {
     Arc::new(Schema::new(Column::ALL.map(field).to_vec()))
 }
 
+/// Places of the columns that are read by place in a part of a set of texts; the keys between are
+/// found as buffers, in `index.rs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub(super) enum DocumentColumn {
+    Text = 0,
+    Title = 1,
+    Source = 4,
+    OriginFile = 5,
+    OriginLine = 6,
+}
+
+fn text_schema_with(text: &DataType) -> SchemaRef {
+    let texts = ["text", "title"].map(|name| Field::new(name, text.clone(), false));
+    let keys = ["text_key", "text_exact_key"].map(|name| Field::new(name, DataType::UInt64, false));
+    let origin = ["source", "origin_file"].map(|name| Field::new(name, text.clone(), false));
+    let line = Field::new("origin_line", DataType::UInt64, false);
+    Arc::new(Schema::new(texts.into_iter().chain(keys).chain(origin).chain([line]).collect::<Vec<_>>()))
+}
+
 /// The Arrow schemas of a part.
 #[derive(Debug)]
 pub struct Layout {
@@ -190,7 +223,19 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The one layout of the current format version.
+    /// The layout of the current format version for a set of this kind.
+    pub fn of(kind: SetKind) -> &'static Self {
+        static TEXT: LazyLock<Layout> = LazyLock::new(|| Layout {
+            schema: text_schema_with(&DataType::Utf8),
+            binary: text_schema_with(&DataType::Binary),
+        });
+        match kind {
+            SetKind::Pairs => Self::current(),
+            SetKind::Text => &TEXT,
+        }
+    }
+
+    /// The layout of a set of pairs.
     pub fn current() -> &'static Self {
         static LAYOUT: LazyLock<Layout> =
             LazyLock::new(|| Layout { schema: schema_with(&DataType::Utf8), binary: schema_with(&DataType::Binary) });

@@ -3,11 +3,15 @@
 //! The buffers are found through the IPC message's own metadata and checked against
 //! `index_xxh3_64` before any of them is used, so planning over a set touches a twentieth of it.
 
+use std::sync::LazyLock;
+
 use arrow_buffer::{ArrowNativeType, Buffer, ScalarBuffer};
 use arrow_ipc::root_as_message;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::format::MAX_BATCH_ROWS;
 use super::manifest::Block;
+use crate::pair::SetKind;
 
 /// Places of buffers in a record batch message: every array has a validity buffer first, then
 /// texts have offsets and bytes, lists have offsets and then the buffers of their items.
@@ -25,6 +29,15 @@ mod place {
     pub(super) const POS_EXACT_KEYS: usize = 38;
     pub(super) const NEG_EXACT_KEYS: usize = 42;
     pub(super) const ALL: usize = 59;
+}
+
+/// The same in a set of texts.
+mod text_place {
+    pub(super) const TEXT: usize = 1;
+    pub(super) const TITLE: usize = 4;
+    pub(super) const KEY: usize = 7;
+    pub(super) const EXACT_KEY: usize = 9;
+    pub(super) const ALL: usize = 18;
 }
 
 /// Boundaries of texts or lists.
@@ -83,11 +96,12 @@ pub(super) fn metadata_length(message: &[u8]) -> Result<usize, String> {
 
 impl BatchIndex {
     /// Finds and checks the index of the batch whose IPC message is `message`.
-    pub(super) fn load(message: &Buffer, block: &Block) -> Result<Self, String> {
+    pub(super) fn load(message: &Buffer, block: &Block, kind: SetKind) -> Result<Self, String> {
         let body_start = metadata_length(message)?;
         let metadata = root_as_message(&message[8..body_start]).map_err(|error| format!("bad metadata: {error}"))?;
         let batch = metadata.header_as_record_batch().ok_or("the message is no record batch")?;
-        let places = batch.buffers().filter(|places| places.len() == place::ALL).ok_or("not the columns of a part")?;
+        let all = if kind == SetKind::Text { text_place::ALL } else { place::ALL };
+        let places = batch.buffers().filter(|places| places.len() == all).ok_or("not the columns of a part")?;
         let rows = usize::try_from(batch.length()).unwrap_or(usize::MAX);
         if rows != block.rows as usize {
             return Err(format!("{rows} rows, the manifest says {}", block.rows));
@@ -98,6 +112,10 @@ impl BatchIndex {
             places: |index| (places.get(index).offset(), places.get(index).length()),
             hash: Xxh3::new(),
         };
+        if kind == SetKind::Text {
+            let index = Self::of_texts(&mut cursor, rows)?;
+            return cursor.compare(block).map(|()| index);
+        }
         let query = cursor.ends(place::QUERY, rows)?;
         let pos = cursor.ends(place::POS, rows)?;
         let pos_texts = cursor.ends(place::POS_TEXTS, pos.last())?;
@@ -110,10 +128,7 @@ impl BatchIndex {
         let query_exact_key = cursor.numbers(place::QUERY_EXACT_KEY, rows)?;
         let pos_exact_keys = cursor.key_lists(place::POS_EXACT_KEYS, rows)?;
         let neg_exact_keys = cursor.key_lists(place::NEG_EXACT_KEYS, rows)?;
-        let found = cursor.hash.digest();
-        if found != block.index_xxh3_64 {
-            return Err(format!("damaged keys: xxh3-64 {found:016x}, the manifest says {:016x}", block.index_xxh3_64));
-        }
+        cursor.compare(block)?;
         Ok(Self {
             query,
             pos,
@@ -127,6 +142,53 @@ impl BatchIndex {
             query_exact_key,
             pos_exact_keys,
             neg_exact_keys,
+        })
+    }
+}
+
+/// Boundaries of lists of one item each. What documents lack as pairs is the same for all batches,
+/// so that an open set of many holds it once.
+fn one_each(rows: usize) -> ScalarBuffer<i32> {
+    static STEPS: LazyLock<ScalarBuffer<i32>> = LazyLock::new(|| (0..=MAX_BATCH_ROWS as i32).collect());
+    STEPS.slice(0, rows + 1)
+}
+
+/// Boundaries of empty lists or texts.
+pub(super) fn none_each(rows: usize) -> ScalarBuffer<i32> {
+    static ZEROS: LazyLock<ScalarBuffer<i32>> = LazyLock::new(|| ScalarBuffer::from(vec![0; MAX_BATCH_ROWS + 1]));
+    ZEROS.slice(0, rows + 1)
+}
+
+fn no_key_each(rows: usize) -> ScalarBuffer<u64> {
+    static ZEROS: LazyLock<ScalarBuffer<u64>> = LazyLock::new(|| ScalarBuffer::from(vec![0; MAX_BATCH_ROWS]));
+    ZEROS.slice(0, rows)
+}
+
+impl BatchIndex {
+    /// Documents as pairs: the title is the query, the text the one positive.
+    fn of_texts<F: Fn(usize) -> (i64, i64)>(cursor: &mut Cursor<F>, rows: usize) -> Result<Self, String> {
+        if rows > MAX_BATCH_ROWS {
+            return Err(format!("{rows} rows, a batch has at most {MAX_BATCH_ROWS}"));
+        }
+        let text = cursor.ends(text_place::TEXT, rows)?;
+        let title = cursor.ends(text_place::TITLE, rows)?;
+        let [key, exact_key] = [text_place::KEY, text_place::EXACT_KEY].map(|place| cursor.numbers(place, rows));
+        let one_each = || Ends(one_each(rows));
+        let none_each = || Ends(none_each(rows));
+        let no_keys = || KeyLists { lists: none_each(), keys: ScalarBuffer::from(Vec::new()) };
+        Ok(Self {
+            query: title,
+            pos: one_each(),
+            pos_texts: text,
+            neg: none_each(),
+            neg_texts: none_each(),
+            query_key: no_key_each(rows),
+            pos_keys: KeyLists { lists: one_each(), keys: key? },
+            neg_keys: no_keys(),
+            also_pos_keys: no_keys(),
+            query_exact_key: no_key_each(rows),
+            pos_exact_keys: KeyLists { lists: one_each(), keys: exact_key? },
+            neg_exact_keys: no_keys(),
         })
     }
 }
@@ -151,6 +213,15 @@ impl<F: Fn(usize) -> (i64, i64)> Cursor<F> {
         }
         self.hash.update(&buffer);
         Ok(ScalarBuffer::from(buffer))
+    }
+
+    /// Holds what was taken against the checksum of the manifest.
+    fn compare(&self, block: &Block) -> Result<(), String> {
+        let found = self.hash.digest();
+        if found == block.index_xxh3_64 {
+            return Ok(());
+        }
+        Err(format!("damaged keys: xxh3-64 {found:016x}, the manifest says {:016x}", block.index_xxh3_64))
     }
 
     /// Boundaries of `count` items: from 0, never falling.

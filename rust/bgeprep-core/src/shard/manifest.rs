@@ -17,11 +17,9 @@ use super::format::{FORMAT_VERSION, MANIFEST};
 use super::reports::{BenchmarkEntry, NearReport, ScoreReport};
 use super::sink::AtomicFile;
 use super::{check, json};
+use crate::pair::SetKind;
 use crate::store::ObjectUrl;
 use crate::{Error, Result};
-
-/// The only kind of set there is so far.
-pub const KIND: &str = "pairs";
 
 /// Where one record batch lies in its part, and how to tell that it is whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,8 +153,8 @@ impl SourceEntry {
 pub struct Manifest {
     /// Version of the layout, [`FORMAT_VERSION`].
     pub format_version: u32,
-    /// [`KIND`].
-    pub kind: String,
+    /// What its rows are.
+    pub kind: SetKind,
     /// The seed of the shuffle.
     pub seed: u64,
     /// Rows read, over all sources.
@@ -200,7 +198,7 @@ impl Manifest {
         }
         Self {
             format_version: FORMAT_VERSION,
-            kind: KIND.to_owned(),
+            kind: SetKind::default(),
             seed,
             rows_read: total(&sources, |source| source.rows_read),
             rows_kept: total(&sources, |source| source.rows),
@@ -296,8 +294,9 @@ impl Manifest {
             return Some(format!("format version {format_version}, this software reads {FORMAT_VERSION}; {message}"));
         }
         // A set of another kind has other fields: this is to be said before they are found to be wrong.
-        let kind = kind.filter(|kind| kind != KIND)?;
-        Some(format!("a set of kind {kind:?}, expected a set of kind {KIND:?}"))
+        let kind = kind.filter(|kind| SetKind::from_name(kind).is_none())?;
+        let [pairs, text] = [SetKind::Pairs, SetKind::Text].map(SetKind::name);
+        Some(format!("a set of kind {kind:?}, expected a set of kind {pairs:?} or {text:?}"))
     }
 }
 

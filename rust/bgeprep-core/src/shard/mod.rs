@@ -23,10 +23,11 @@ pub mod writer;
 mod check;
 mod columns;
 mod content;
+mod document_columns;
 mod index;
 mod json;
 pub(crate) mod map;
-mod sink;
+pub(crate) mod sink;
 mod text_column;
 
 pub use format::{Layout, ShardRow};

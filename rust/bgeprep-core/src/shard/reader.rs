@@ -14,11 +14,12 @@ use fs_err as fs;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::format::{Column, Layout};
-use super::index::{BatchIndex, metadata_length};
+use super::index::{BatchIndex, metadata_length, none_each};
 use super::manifest::{Block, Manifest, PartInfo};
 use super::map::{map, wrong_length};
 use super::row::{Row, RowIndex};
 use super::text_column::TextColumn;
+use crate::pair::SetKind;
 use crate::{Error, Result};
 
 /// Rows of one source: `first..first + rows`.
@@ -77,6 +78,10 @@ pub(super) struct Scores {
 }
 
 impl Scores {
+    pub(super) fn none(rows: usize) -> Self {
+        Self { lists: OffsetBuffer::new(none_each(rows)), scores: ScalarBuffer::from(Vec::new()) }
+    }
+
     fn new(lists: &ListArray) -> Self {
         let scores = lists.values().as_primitive::<Float32Type>().values().clone();
         Self { lists: lists.offsets().clone(), scores }
@@ -172,6 +177,11 @@ impl ShardSet {
         &self.manifest
     }
 
+    /// What its rows are.
+    pub fn kind(&self) -> SetKind {
+        self.manifest.kind
+    }
+
     /// Number of rows.
     pub fn len(&self) -> u64 {
         self.places.rows()
@@ -251,8 +261,8 @@ impl ShardSet {
             return Ok(index);
         }
         let message = self.message(batch)?;
-        let index =
-            BatchIndex::load(&message, &self.batches[batch].block).map_err(|what| self.damaged(batch, &what))?;
+        let index = BatchIndex::load(&message, &self.batches[batch].block, self.kind())
+            .map_err(|what| self.damaged(batch, &what))?;
         // Two threads may both come here; both results are the same and one is kept.
         Ok(slot.get_or_init(|| index))
     }
@@ -263,15 +273,16 @@ impl ShardSet {
             return Ok(texts);
         }
         // As bytes: Arrow's own check of texts costs more than all else of the first look at a batch.
-        let texts = decode(&self.message(batch)?, &self.batches[batch].block, &Layout::current().binary)
-            .and_then(|columns| Texts::new(&columns))
+        let texts = decode(&self.message(batch)?, &self.batches[batch].block, &Layout::of(self.kind()).binary)
+            .and_then(|columns| Texts::new(&columns, self.kind()))
             .map_err(|what| self.damaged(batch, &what))?;
         Ok(slot.get_or_init(|| texts))
     }
 
     fn decode(&self, batch: usize) -> Result<RecordBatch> {
         let block = &self.batches[batch].block;
-        decode(&self.message(batch)?, block, &Layout::current().schema).map_err(|what| self.damaged(batch, &what))
+        let schema = &Layout::of(self.kind()).schema;
+        decode(&self.message(batch)?, block, schema).map_err(|what| self.damaged(batch, &what))
     }
 
     /// The bytes of the batch's IPC message.
@@ -341,7 +352,7 @@ pub(super) fn decode(message: &Buffer, block: &Block, schema: &SchemaRef) -> Res
     if batch.num_rows() != block.rows as usize {
         return Err(format!("{} rows, the manifest says {}", batch.num_rows(), block.rows));
     }
-    match batch.columns().iter().zip(Column::ALL).find(|(column, _)| column.null_count() > 0) {
+    match batch.columns().iter().zip(batch.schema().fields()).find(|(column, _)| column.null_count() > 0) {
         Some((_, column)) => Err(format!("column {} has nulls", column.name())),
         None => Ok(batch),
     }
@@ -349,7 +360,10 @@ pub(super) fn decode(message: &Buffer, block: &Block, schema: &SchemaRef) -> Res
 
 impl Texts {
     /// Takes apart a batch that [`decode`] has checked, so all types are the schema's.
-    pub(super) fn new(batch: &RecordBatch) -> Result<Self, String> {
+    pub(super) fn new(batch: &RecordBatch, kind: SetKind) -> Result<Self, String> {
+        if kind == SetKind::Text {
+            return Self::of_documents(batch);
+        }
         let text = |column: Column| TextColumn::new(batch.column(column as usize), column.name());
         let list = |column: Column| batch.column(column as usize).as_list::<i32>();
         Ok(Self {

@@ -22,7 +22,7 @@ pub(super) struct Stretch {
 
 /// Writes to `<path>.tmp`; [`commit`](Self::commit) flushes, syncs and renames. Dropped before
 /// that, it leaves nothing behind.
-pub(super) struct AtomicFile {
+pub(crate) struct AtomicFile {
     path: PathBuf,
     temporary: PathBuf,
     file: Option<BufWriter<fs::File>>,
@@ -34,7 +34,7 @@ pub(super) struct AtomicFile {
 
 impl AtomicFile {
     /// Creates the temporary file, and the folder it lies in.
-    pub(super) fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(Error::io(folder, "create folder"))?;
         }
@@ -53,11 +53,11 @@ impl AtomicFile {
         })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn written(&self) -> u64 {
+    pub(crate) fn written(&self) -> u64 {
         self.written
     }
 
@@ -74,7 +74,7 @@ impl AtomicFile {
     }
 
     /// Makes the file durable and gives it its name: returns bytes and xxh3-128 of the whole.
-    pub(super) fn commit(mut self) -> Result<(u64, u128)> {
+    pub(crate) fn commit(mut self) -> Result<(u64, u128)> {
         let Some(buffered) = self.file.take() else {
             return Err(Error::Internal("a file was committed twice".to_owned()));
         };
@@ -105,7 +105,7 @@ impl AtomicFile {
     }
 
     /// Turns what Arrow or Parquet say about this file into our error.
-    pub(super) fn arrow_error(path: &Path) -> impl FnOnce(ArrowError) -> Error {
+    pub(crate) fn arrow_error(path: &Path) -> impl FnOnce(ArrowError) -> Error {
         let path = path.to_owned();
         move |error| match error {
             ArrowError::IoError(_, source) => Error::io(path, "write")(source),

@@ -16,6 +16,7 @@ use super::format::REJECTS;
 use super::manifest::{Block, Manifest, PartInfo};
 use super::map::map;
 use super::reader::present;
+use crate::pair::SetKind;
 use crate::progress::Progress;
 use crate::{Error, Result};
 
@@ -85,7 +86,7 @@ pub fn verify(folder: &Path, threads: usize, key: fn(&str) -> u64, progress: &Pr
         for _ in 0..threads.clamp(1, jobs.len().max(1)) {
             scope.spawn(|| {
                 while let Some((job, (source, file))) = take(&next, &jobs) {
-                    let problems = Check { folder, source, file, key, progress }.run();
+                    let problems = Check { folder, kind: manifest.kind, source, file, key, progress }.run();
                     if !problems.is_empty() {
                         found.lock().unwrap_or_else(PoisonError::into_inner).push((job, problems));
                     }
@@ -113,6 +114,7 @@ fn take<T: Copy>(next: &AtomicUsize, jobs: &[T]) -> Option<(usize, T)> {
 
 struct Check<'a> {
     folder: &'a Path,
+    kind: SetKind,
     source: &'a str,
     file: &'a PartInfo,
     key: fn(&str) -> u64,
@@ -148,11 +150,11 @@ impl Check<'_> {
         if self.source == REJECTS {
             return self.rejects(&path);
         }
-        content::footer(&bytes, self.file).map_err(|message| Error::shard(&path, message))?;
+        content::footer(&bytes, self.file, self.kind).map_err(|message| Error::shard(&path, message))?;
         for (batch, block) in self.file.blocks.iter().enumerate() {
             self.progress.check()?;
             let message = bytes.slice_with_length(block.offset as usize, block.length as usize);
-            if let Err(message) = content::batch(&message, block, self.source, self.key) {
+            if let Err(message) = content::batch(&message, block, self.kind, self.source, self.key) {
                 problems.push(self.problem(Some(batch), message));
             }
             if problems.len() == MOST_PROBLEMS {

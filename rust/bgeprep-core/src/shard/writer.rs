@@ -5,10 +5,28 @@ use std::path::Path;
 use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
 
 use super::columns::Columns;
+use super::document_columns::DocumentColumns;
 use super::format::{Layout, MAX_BATCH_ROWS, MAX_ROW_BYTES, ShardRow, TARGET_BATCH_BYTES};
 use super::manifest::{Block, PartInfo, relative_name};
 use super::sink::AtomicFile;
+use crate::pair::SetKind;
 use crate::{Error, Result};
+
+/// The batch being filled, in the columns of its kind.
+enum Filling {
+    Pairs(Box<Columns>),
+    Text(Box<DocumentColumns>),
+}
+
+/// Calls a method that both kinds of columns have.
+macro_rules! of_kind {
+    ($filling:expr, $columns:ident => $call:expr) => {
+        match $filling {
+            Filling::Pairs($columns) => $call,
+            Filling::Text($columns) => $call,
+        }
+    };
+}
 
 /// Writes one part: rows in, an Arrow IPC file out, its checksums beside it.
 ///
@@ -17,20 +35,29 @@ use crate::{Error, Result};
 pub struct PartWriter {
     out: FileWriter<AtomicFile>,
     source: String,
-    columns: Columns,
+    columns: Filling,
     blocks: Vec<Block>,
     rows: u64,
     text_bytes: u64,
 }
 
 impl PartWriter {
-    /// Starts a part at `path` (its folder is made if it is missing) that holds rows of `source`.
+    /// Starts a part of pairs at `path` (its folder is made if it is missing) that holds rows of `source`.
     pub fn create(path: &Path, source: &str) -> Result<Self> {
+        Self::create_of(SetKind::Pairs, path, source)
+    }
+
+    /// Starts a part of a set of this kind. Documents are pushed as pairs, see [`SetKind::Text`].
+    pub fn create_of(kind: SetKind, path: &Path, source: &str) -> Result<Self> {
         let file = AtomicFile::create(path)?;
-        let mut out = FileWriter::try_new_with_options(file, &Layout::current().schema, IpcWriteOptions::default())
+        let mut out = FileWriter::try_new_with_options(file, &Layout::of(kind).schema, IpcWriteOptions::default())
             .map_err(AtomicFile::arrow_error(path))?;
         out.get_mut().cut();
-        Ok(Self { out, source: source.to_owned(), columns: Columns::new(), blocks: Vec::new(), rows: 0, text_bytes: 0 })
+        let columns = match kind {
+            SetKind::Pairs => Filling::Pairs(Box::new(Columns::new())),
+            SetKind::Text => Filling::Text(Box::new(DocumentColumns::new())),
+        };
+        Ok(Self { out, source: source.to_owned(), columns, blocks: Vec::new(), rows: 0, text_bytes: 0 })
     }
 
     /// Appends a row.
@@ -42,11 +69,15 @@ impl PartWriter {
         let text = text_bytes(row);
         let bytes = text + fixed_bytes(row);
         check(row, bytes)?;
-        let full = self.columns.rows() == MAX_BATCH_ROWS || self.columns.bytes() + bytes > TARGET_BATCH_BYTES;
-        if full && self.columns.rows() > 0 {
+        let (rows, filled) = of_kind!(&self.columns, columns => (columns.rows(), columns.bytes()));
+        let full = rows == MAX_BATCH_ROWS || filled + bytes > TARGET_BATCH_BYTES;
+        if full && rows > 0 {
             self.flush()?;
         }
-        self.columns.push(row, &self.source, bytes);
+        match &mut self.columns {
+            Filling::Pairs(columns) => columns.push(row, &self.source, bytes),
+            Filling::Text(columns) => columns.push(row, &self.source, bytes)?,
+        }
         self.rows += 1;
         self.text_bytes += text as u64;
         Ok(())
@@ -64,12 +95,12 @@ impl PartWriter {
 
     /// Bytes in the file so far, and in the batch that is being filled: when to start a new part.
     pub fn bytes(&self) -> u64 {
-        self.out.get_ref().written() + self.columns.bytes() as u64
+        self.out.get_ref().written() + of_kind!(&self.columns, columns => columns.bytes()) as u64
     }
 
     /// Writes the rest, makes the file durable and gives it its name.
     pub fn finish(mut self) -> Result<PartInfo> {
-        if self.columns.rows() > 0 {
+        if of_kind!(&self.columns, columns => columns.rows()) > 0 {
             self.flush()?;
         }
         let path = self.out.get_ref().path().to_owned();
@@ -79,10 +110,11 @@ impl PartWriter {
     }
 
     fn flush(&mut self) -> Result<()> {
-        let rows = self.columns.rows() as u32;
-        let written = self.columns.lend().and_then(|batch| self.out.write(&batch));
-        let index_xxh3_64 = self.columns.index_checksum();
-        self.columns.reclaim();
+        let rows = of_kind!(&self.columns, columns => columns.rows()) as u32;
+        let lent = of_kind!(&mut self.columns, columns => columns.lend());
+        let written = lent.and_then(|batch| self.out.write(&batch));
+        let index_xxh3_64 = of_kind!(&self.columns, columns => columns.index_checksum());
+        of_kind!(&mut self.columns, columns => columns.reclaim());
         if let Err(error) = written {
             return Err(AtomicFile::arrow_error(self.out.get_ref().path())(error));
         }

@@ -110,11 +110,20 @@ impl Characters {
         self.alone[usize::from(byte & 0x7f)]
     }
 
+    /// Makes a page and keeps it. It is made outside of the cell: a process that forks while one of its threads fills a
+    /// cell leaves the child waiting for that thread for ever.
+    #[cold]
+    fn fill(&self, number: usize, vocabulary: &Vocabulary) -> &Page {
+        let page = self.page(number, vocabulary);
+        self.pages[number].get_or_init(|| page)
+    }
+
     /// What a character is that is not ASCII.
     #[inline]
     pub(super) fn wide(&self, c: char, vocabulary: &Vocabulary) -> Wide<'_> {
         let number = c as usize;
-        let page = self.pages[number >> 8].get_or_init(|| self.page(number >> 8, vocabulary));
+        let page = self.pages[number >> 8].get().map(Box::as_ref);
+        let page = page.unwrap_or_else(|| self.fill(number >> 8, vocabulary));
         let entry = page.entries[number & 0xff];
         let payload = entry >> KIND_BITS;
         match entry & ((1 << KIND_BITS) - 1) {
