@@ -221,7 +221,8 @@ def test_a_damaged_set_is_an_error_that_names_the_part(
     broken = damaged(shards, tmp_path / "broken", "plain/part-00000.arrow", at)
     assert main(["shard", "--in", str(broken), "--out", str(tmp_path / "out"), "--quiet"]) == 1
     error = capsys.readouterr().err
-    assert "plain/part-00000.arrow: batch" in error
+    assert "plain/part-00000.arrow: row" in error
+    assert ": batch" in error
     assert "damaged" in error
     assert not (tmp_path / "out" / "manifest.json").exists()
     # The damage is where it is: without that source the set can still be used.
