@@ -205,7 +205,8 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(result.path, str):
         print("\nnext: copy the set to the machine that trains: a loader maps its parts into memory")
     else:
-        print(f"\nnext: bgeprep show {args.out} -n 3, then torchrun python/train.py --data {args.out}")
+        then = "bgeprep.TextLoader" if summary["kind"] == "text" else f"torchrun python/train.py --data {args.out}"
+        print(f"\nnext: bgeprep show {args.out} -n 3, then {then}")
     return 0
 
 
