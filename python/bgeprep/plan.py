@@ -143,6 +143,8 @@ def plan_options(
     """
     if train_group_size < 1:
         raise ConfigError(f"batch.train_group_size: expected at least 1 (the positive), found {train_group_size}")
+    if num_epochs == 0:
+        raise ConfigError("batch.num_epochs: expected at least 1, or None with max_steps, found 0")
     if batch_by not in ("source", "mixed", "cluster"):
         raise ConfigError(f'batch.batch_by: expected "source", "mixed" or "cluster", found {batch_by!r}')
     if (batch_by == "cluster") != (clusters is not None):

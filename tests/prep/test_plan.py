@@ -197,7 +197,15 @@ def test_a_person_can_look_at_batches(shards: Path, rows: list[dict[str, Any]]) 
     assert rows[first["rows"][0]]["query"][:60] in text
     lines = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout.splitlines()
     assert [json.loads(line) for line in lines] == list(BatchPlan(shards, batch_size=50))
-    for wrong in (["--show", "-1"], ["--batch-by", "topic"], ["--batch-by", "cluster"]):
+    empty = [*command[:-1], "100000", "--drop-last"]
+    assert "no batch of 100000 rows" in subprocess.run(empty, capture_output=True, text=True, check=True).stdout
+    for wrong in (
+        ["--epochs", "0"],
+        ["--steps", "-1"],
+        ["--show", "-1"],
+        ["--batch-by", "topic"],
+        ["--batch-by", "cluster"],
+    ):
         refused = subprocess.run([*command, *wrong], capture_output=True, text=True)
         assert refused.returncode == 2
         assert "expected" in refused.stderr or "invalid choice" in refused.stderr

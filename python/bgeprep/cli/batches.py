@@ -80,6 +80,9 @@ def plan_keywords(args: argparse.Namespace) -> PlanKeywords:
 
 def run(args: argparse.Namespace) -> int:
     """The batches of a run."""
+    for name, value in (("--show", args.show), ("--steps", args.steps)):
+        if value is not None and value < 0:
+            raise ConfigError(f"{name}: expected at least 0, found {value}")
     plan = BatchPlan(args.shards, batch_size=args.batch_size, **plan_keywords(args))
     if args.json:
         for batch in plan:
@@ -87,14 +90,16 @@ def run(args: argparse.Namespace) -> int:
                 break
             print(json.dumps(batch))
         return 0
-    if args.show < 0:
-        raise ConfigError(f"--show: expected at least 0, found {args.show}")
     rows = ShardSet.open(args.shards)
+    shown = False
     for batch in plan:
+        shown = True
         if batch["step"] >= (3 if args.steps is None else args.steps):
             print(f"… `bgeprep batches {args.shards} --batch-size {args.batch_size} --steps N` shows more")
             break
         print(_batch_text(rows, batch, args.show))
+    if not shown:
+        print(f"no batch of {args.batch_size} rows; hint: a smaller --batch-size, or no --drop-last")
     return 0
 
 
