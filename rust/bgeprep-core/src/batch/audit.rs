@@ -10,7 +10,7 @@ use std::cell::Cell;
 use serde::Serialize;
 
 use super::plan::GlobalBatch;
-use super::rows::{PlanRows, RowKeys};
+use super::rows::{NegativeKeys, PlanRows, RowKeys};
 use super::set_rows::SetRows;
 use crate::clean::text::normalise;
 use crate::near::sample::near_pairs;
@@ -139,7 +139,7 @@ impl<'r> Audit<'r> {
         for exact in [true, false] {
             let mut lists = Lists::default();
             for (place, id) in batch.chosen.rows.iter().enumerate() {
-                self.list(batch, place, &self.rows.keys(*id)?, exact, &mut lists);
+                self.list(batch, place, (&self.rows.keys(*id)?, self.rows.negatives(*id)?), exact, &mut lists);
             }
             self.count(batch, &tasks, exact, lists);
         }
@@ -163,10 +163,20 @@ impl<'r> Audit<'r> {
         source.ok_or_else(|| Error::Internal(format!("row {id} of a plan is not in the set")))
     }
 
-    fn list(&self, batch: &GlobalBatch, place: usize, keys: &RowKeys<'_>, exact: bool, lists: &mut Lists) {
+    fn list(
+        &self,
+        batch: &GlobalBatch,
+        place: usize,
+        (keys, of_negatives): (&RowKeys<'_>, NegativeKeys<'_>),
+        exact: bool,
+        lists: &mut Lists,
+    ) {
         let at = place as u32;
-        let (query, pos, neg) =
-            if exact { (keys.query_exact, keys.pos_exact, keys.neg_exact) } else { (keys.query, keys.pos, keys.neg) };
+        let (query, pos, neg) = if exact {
+            (keys.query_exact, keys.pos_exact, of_negatives.exact)
+        } else {
+            (keys.query, keys.pos, of_negatives.keys)
+        };
         let known: Vec<u64> = if exact {
             let start = self.known.partition_point(|(key, _)| *key < query);
             self.known[start..].iter().take_while(|(key, _)| *key == query).map(|(_, positive)| *positive).collect()

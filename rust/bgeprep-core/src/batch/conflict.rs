@@ -14,7 +14,7 @@
 //! around everything that is in the batch by then, so that a negative never makes a row wait.
 
 use super::permute::Stream;
-use super::rows::RowKeys;
+use super::rows::{NegativeKeys, RowKeys};
 use crate::key_map::KeyMap;
 use crate::pair::Task;
 
@@ -149,17 +149,18 @@ impl KeyTable {
         &mut self,
         rules: Rules,
         row: &RowKeys<'_>,
+        negatives: NegativeKeys<'_>,
         wanted: usize,
         sampled: Option<Stream>,
         chosen: &mut Vec<u32>,
     ) -> NegativeCounts {
-        let wanted = wanted.min(row.neg.len());
+        let wanted = wanted.min(negatives.keys.len());
         let start = chosen.len();
         let mut order = std::mem::take(&mut self.order);
         let mut repeated = std::mem::take(&mut self.repeated);
         order.clear();
         repeated.clear();
-        order.extend(0..row.neg.len() as u32);
+        order.extend(0..negatives.keys.len() as u32);
         let mut stream = sampled;
         let mut passed_over = 0;
         for place in 0..order.len() {
@@ -171,15 +172,15 @@ impl KeyTable {
                 order.swap(place, other);
             }
             let candidate = order[place];
-            let key = row.neg[candidate as usize];
-            let exact = row.neg_exact[candidate as usize];
+            let key = negatives.keys[candidate as usize];
+            let exact = negatives.exact[candidate as usize];
             let false_negative = exact == row.query_exact
                 || (rules.symmetric && key == row.query)
                 || row.knows(key)
                 || (rules.documents && self.is_false_negative(rules, (key, self.roles(key)), exact));
             if false_negative {
                 passed_over += 1;
-            } else if chosen[start..].iter().any(|earlier| row.neg[*earlier as usize] == key) {
+            } else if chosen[start..].iter().any(|earlier| negatives.keys[*earlier as usize] == key) {
                 // The list holds one text twice: its second copy is no second negative.
             } else if self.roles(key) & NEGATIVE != 0 {
                 repeated.push(candidate);
@@ -191,13 +192,13 @@ impl KeyTable {
             if chosen.len() - start == wanted {
                 break;
             }
-            let key = row.neg[*candidate as usize];
-            if !chosen[start..].iter().any(|earlier| row.neg[*earlier as usize] == key) {
+            let key = negatives.keys[*candidate as usize];
+            if !chosen[start..].iter().any(|earlier| negatives.keys[*earlier as usize] == key) {
                 chosen.push(*candidate);
             }
         }
         for candidate in &chosen[start..] {
-            self.add(row.neg[*candidate as usize], NEGATIVE);
+            self.add(negatives.keys[*candidate as usize], NEGATIVE);
         }
         self.order = order;
         self.repeated = repeated;
@@ -210,33 +211,37 @@ impl KeyTable {
 mod tests {
     use super::*;
 
-    fn row<'a>(query: u64, pos: &'a [u64], neg: &'a [u64], also_pos: &'a [u64]) -> RowKeys<'a> {
-        RowKeys { query, pos, neg, also_pos, query_exact: query, pos_exact: pos, neg_exact: neg }
+    fn row<'a>(query: u64, pos: &'a [u64], also_pos: &'a [u64]) -> RowKeys<'a> {
+        RowKeys { query, pos, also_pos, query_exact: query, pos_exact: pos }
+    }
+
+    fn neg(keys: &[u64]) -> NegativeKeys<'_> {
+        NegativeKeys { keys, exact: keys }
     }
 
     fn with_first(task: Task) -> (KeyTable, Rules) {
         let (mut table, rules) = (KeyTable::default(), Rules::of(task));
-        assert_eq!(table.admit(rules, &row(1, &[10, 11], &[], &[12]), 0), None);
+        assert_eq!(table.admit(rules, &row(1, &[10, 11], &[12]), 0), None);
         (table, rules)
     }
 
     #[test]
     fn each_rule_names_the_key_that_keeps_a_row_out() {
         for (task, second, blocked) in [
-            (Task::Retrieval, row(1, &[20], &[], &[]), Some(1)),
-            (Task::Retrieval, row(2, &[10], &[], &[]), Some(10)),
-            (Task::Retrieval, row(2, &[11], &[], &[]), Some(11)),
-            (Task::Retrieval, row(2, &[12], &[], &[]), Some(12)),
-            (Task::Retrieval, row(2, &[20, 10], &[], &[]), Some(10)),
-            (Task::Retrieval, row(2, &[20], &[], &[10]), Some(10)),
-            (Task::Retrieval, row(2, &[20], &[], &[11, 12]), None),
-            (Task::Retrieval, row(2, &[1], &[], &[]), Some(1)),
-            (Task::Retrieval, row(10, &[20], &[], &[]), Some(10)),
-            (Task::Retrieval, row(11, &[20], &[], &[]), None),
-            (Task::Symmetric, row(11, &[20], &[], &[]), Some(11)),
-            (Task::Symmetric, row(2, &[20], &[], &[1]), Some(1)),
-            (Task::Classification, row(2, &[10], &[], &[]), None),
-            (Task::Classification, row(1, &[20], &[], &[]), Some(1)),
+            (Task::Retrieval, row(1, &[20], &[]), Some(1)),
+            (Task::Retrieval, row(2, &[10], &[]), Some(10)),
+            (Task::Retrieval, row(2, &[11], &[]), Some(11)),
+            (Task::Retrieval, row(2, &[12], &[]), Some(12)),
+            (Task::Retrieval, row(2, &[20, 10], &[]), Some(10)),
+            (Task::Retrieval, row(2, &[20], &[10]), Some(10)),
+            (Task::Retrieval, row(2, &[20], &[11, 12]), None),
+            (Task::Retrieval, row(2, &[1], &[]), Some(1)),
+            (Task::Retrieval, row(10, &[20], &[]), Some(10)),
+            (Task::Retrieval, row(11, &[20], &[]), None),
+            (Task::Symmetric, row(11, &[20], &[]), Some(11)),
+            (Task::Symmetric, row(2, &[20], &[1]), Some(1)),
+            (Task::Classification, row(2, &[10], &[]), None),
+            (Task::Classification, row(1, &[20], &[]), Some(1)),
         ] {
             let (mut table, rules) = with_first(task);
             assert_eq!(table.admit(rules, &second, 0), blocked, "{task:?} {second:?}");
@@ -247,12 +252,12 @@ mod tests {
     fn a_text_in_both_roles_is_known_by_its_exact_key() {
         let near = |row: RowKeys<'static>, pos_exact| RowKeys { query_exact: row.query + 1000, pos_exact, ..row };
         for (second, blocked) in [
-            (near(row(2, &[20], &[], &[]), &[1001]), Some(20)),
-            (near(row(2, &[1], &[], &[]), &[1]), None),
-            (RowKeys { query_exact: 1010, ..row(2, &[20], &[], &[]) }, Some(2)),
+            (near(row(2, &[20], &[]), &[1001]), Some(20)),
+            (near(row(2, &[1], &[]), &[1]), None),
+            (RowKeys { query_exact: 1010, ..row(2, &[20], &[]) }, Some(2)),
         ] {
             let (mut table, rules) = (KeyTable::default(), Rules::of(Task::Retrieval));
-            assert_eq!(table.admit(rules, &near(row(1, &[10], &[], &[]), &[1010]), 0), None);
+            assert_eq!(table.admit(rules, &near(row(1, &[10], &[]), &[1010]), 0), None);
             assert_eq!(table.admit(rules, &second, 0), blocked, "{second:?}");
         }
     }
@@ -260,28 +265,28 @@ mod tests {
     #[test]
     fn a_colliding_negative_is_swapped_and_else_left_out() {
         let (mut table, rules) = with_first(Task::Retrieval);
-        let second = row(2, &[20], &[12, 30, 1, 31], &[]);
+        let second = row(2, &[20], &[]);
         assert_eq!(table.admit(rules, &second, 0), None);
         let mut chosen = Vec::new();
-        let counts = table.choose_negatives(rules, &second, 2, None, &mut chosen);
+        let counts = table.choose_negatives(rules, &second, neg(&[12, 30, 1, 31]), 2, None, &mut chosen);
         assert_eq!((chosen, counts), (vec![1, 3], NegativeCounts { swapped: 2, left_out: 0 }));
         let mut chosen = Vec::new();
-        let counts = table.choose_negatives(rules, &second, 4, None, &mut chosen);
+        let counts = table.choose_negatives(rules, &second, neg(&[12, 30, 1, 31]), 4, None, &mut chosen);
         assert_eq!((chosen, counts), (vec![1, 3], NegativeCounts { swapped: 0, left_out: 2 }));
     }
 
     #[test]
     fn a_negative_that_another_row_brought_is_taken_last() {
         let (mut table, rules) = with_first(Task::Retrieval);
-        let (second, third) = (row(2, &[20], &[30], &[]), row(3, &[21], &[30, 30, 31], &[]));
+        let (second, third) = (row(2, &[20], &[]), row(3, &[21], &[]));
         for row in [&second, &third] {
             assert_eq!(table.admit(rules, row, 0), None);
         }
-        table.choose_negatives(rules, &second, 1, None, &mut Vec::new());
+        table.choose_negatives(rules, &second, neg(&[30]), 1, None, &mut Vec::new());
         for (wanted, expected) in [(1, vec![2]), (3, vec![2, 0])] {
             let (mut table, mut chosen) = (KeyTable::default(), Vec::new());
-            table.choose_negatives(rules, &second, 1, None, &mut Vec::new());
-            table.choose_negatives(rules, &third, wanted, None, &mut chosen);
+            table.choose_negatives(rules, &second, neg(&[30]), 1, None, &mut Vec::new());
+            table.choose_negatives(rules, &third, neg(&[30, 30, 31]), wanted, None, &mut chosen);
             assert_eq!(chosen, expected);
         }
     }

@@ -111,11 +111,17 @@ impl Filling {
             let pass = &mut sources[source];
             for id in &chosen.rows[places] {
                 if wanted > 0 {
-                    let keys = rows.keys(*id)?;
+                    let (keys, negatives) = (rows.keys(*id)?, rows.negatives(*id)?);
                     let sampled = (options.negative_choice == NegativeChoice::Sample)
                         .then(|| Stream::new(seed_of(Use::Negatives, &[options.seed, pass.pass, *id])));
-                    let counts =
-                        self.table.choose_negatives(self.rules, &keys, wanted as usize, sampled, &mut chosen.negatives);
+                    let counts = self.table.choose_negatives(
+                        self.rules,
+                        &keys,
+                        negatives,
+                        wanted as usize,
+                        sampled,
+                        &mut chosen.negatives,
+                    );
                     pass.counts.negatives_swapped += counts.swapped;
                     pass.counts.negatives_left_out += counts.left_out;
                 }

@@ -40,6 +40,6 @@ pub use loader::{Loader, LoaderOptions, Next, RankBatch};
 pub use options::{Mix, NegativeChoice, PlanOptions};
 pub use pad_id::pad_id;
 pub use plan::{GlobalBatch, Planner, SourceReport};
-pub use rows::{PlanRows, PlanSource, RowKeys};
+pub use rows::{NegativeKeys, PlanRows, PlanSource, RowKeys};
 pub use set_rows::SetRows;
 pub use state::{Counts, PlanState, SourceState, Unplaced, UnplacedReason};

@@ -27,16 +27,21 @@ pub struct RowKeys<'a> {
     pub query: u64,
     /// Keys of its positives, at least one.
     pub pos: &'a [u64],
-    /// Keys of its hard negatives.
-    pub neg: &'a [u64],
     /// Positives of other rows with the same query.
     pub also_pos: &'a [u64],
     /// Exact key of the query.
     pub query_exact: u64,
     /// Exact keys of the positives.
     pub pos_exact: &'a [u64],
-    /// Exact keys of the negatives.
-    pub neg_exact: &'a [u64],
+}
+
+/// The keys of a row's hard negatives, which are asked for only where negatives are chosen.
+#[derive(Debug, Clone, Copy)]
+pub struct NegativeKeys<'a> {
+    /// Batching keys.
+    pub keys: &'a [u64],
+    /// Exact keys.
+    pub exact: &'a [u64],
 }
 
 impl RowKeys<'_> {
@@ -54,6 +59,8 @@ pub trait PlanRows: Send + Sync {
     fn set_hash(&self) -> &str;
     /// The keys of a row.
     fn keys(&self, row: u64) -> Result<RowKeys<'_>>;
+    /// The keys of a row's hard negatives.
+    fn negatives(&self, row: u64) -> Result<NegativeKeys<'_>>;
     /// Bytes of text of the query, one positive and the chosen negatives together.
     fn bytes(&self, row: u64, positive: u32, negatives: &[u32]) -> Result<u64>;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::rows::{PlanRows, PlanSource, RowKeys};
+use super::rows::{NegativeKeys, PlanRows, PlanSource, RowKeys};
 use crate::pair::{SetKind, Task};
 use crate::shard::ShardSet;
 use crate::{Error, Result};
@@ -60,12 +60,15 @@ impl PlanRows for SetRows {
         Ok(RowKeys {
             query: row.query_key(),
             pos: row.pos_keys(),
-            neg: row.neg_keys(),
             also_pos: row.also_pos_keys(),
             query_exact: row.query_exact_key(),
             pos_exact: row.pos_exact_keys(),
-            neg_exact: row.neg_exact_keys(),
         })
+    }
+
+    fn negatives(&self, row: u64) -> Result<NegativeKeys<'_>> {
+        let row = self.set.index(row)?;
+        Ok(NegativeKeys { keys: row.neg_keys(), exact: row.neg_exact_keys() })
     }
 
     fn warm(&self, rows: &[u64]) {

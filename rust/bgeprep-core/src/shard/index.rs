@@ -59,6 +59,14 @@ pub(super) struct KeyLists {
 }
 
 impl KeyLists {
+    /// These keys with the boundaries of others, which must be the same.
+    fn within(self, other: &Self) -> Result<Self, String> {
+        if self.lists.0 != other.lists.0 {
+            return Err("exact keys and batching keys of other lengths".to_owned());
+        }
+        Ok(Self { lists: Ends(other.lists.0.clone()), keys: self.keys })
+    }
+
     pub(super) fn get(&self, row: usize) -> &[u64] {
         &self.keys[self.lists.range(row)]
     }
@@ -128,6 +136,9 @@ impl BatchIndex {
         let query_exact_key = cursor.numbers(place::QUERY_EXACT_KEY, rows)?;
         let pos_exact_keys = cursor.key_lists(place::POS_EXACT_KEYS, rows)?;
         let neg_exact_keys = cursor.key_lists(place::NEG_EXACT_KEYS, rows)?;
+        // One memory for equal boundaries: a row's keys are then fewer cache lines apart.
+        let pos_exact_keys = pos_exact_keys.within(&pos_keys)?;
+        let neg_exact_keys = neg_exact_keys.within(&neg_keys)?;
         cursor.compare(block)?;
         Ok(Self {
             query,

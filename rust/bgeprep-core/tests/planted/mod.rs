@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bgeprep_core::Result;
 use bgeprep_core::batch::{
-    GlobalBatch, Mix, NegativeChoice, PlanOptions, PlanRows, PlanSource, Planner, RowKeys, Unplaced,
+    GlobalBatch, Mix, NegativeChoice, NegativeKeys, PlanOptions, PlanRows, PlanSource, Planner, RowKeys, Unplaced,
 };
 use bgeprep_core::pair::Task;
 
@@ -55,12 +55,15 @@ impl PlanRows for Planted {
         Ok(RowKeys {
             query: row.query,
             pos: &row.pos,
-            neg: &row.neg,
             also_pos: &row.also_pos,
             query_exact: row.query,
             pos_exact: &row.pos,
-            neg_exact: &row.neg,
         })
+    }
+
+    fn negatives(&self, row: u64) -> Result<NegativeKeys<'_>> {
+        let neg = &self.rows[row as usize].neg;
+        Ok(NegativeKeys { keys: neg, exact: neg })
     }
 
     fn bytes(&self, row: u64, positive: u32, negatives: &[u32]) -> Result<u64> {
