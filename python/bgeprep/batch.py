@@ -192,6 +192,7 @@ class BatchLoader:
         instruction, text, by_source = _instruction(query_instruction)
         threads = default_threads() if threads is None else threads
         check_ranges(
+            "batch",
             rank=rank,
             world_size=world_size,
             query_max_len=query_max_len,

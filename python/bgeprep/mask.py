@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from bgeprep import _native
 from bgeprep.errors import ConfigError
+from bgeprep.plan import check_ranges
 
 __all__ = ["SPECIAL", "WORD_START", "MaskedTexts", "TextMasker"]
 
@@ -114,13 +115,7 @@ class MaskOptions:
         if isinstance(base_masks, str) and base_masks != "fresh":
             raise ConfigError(f'text.base_masks: expected a number of masks or "fresh", found {base_masks!r}')
         count = None if isinstance(base_masks, str) else base_masks
-        for name, value, limit in (
-            ("max_seq_length", max_seq_length, 2**31),
-            ("seed", seed, 2**64),
-            ("base_masks", count, 2**31),
-        ):
-            if value is not None and not 0 <= value < limit:
-                raise ConfigError(f"text.{name}: expected a number from 0 to {limit - 1}, found {value}")
+        check_ranges("text", max_seq_length=max_seq_length, seed=seed, base_masks=count)
         return cls(
             tokenizer=Path(tokenizer),
             max_seq_length=max_seq_length,

@@ -62,8 +62,8 @@ class PlanOptions:
 _LIMITS = {"seed": 2**64, "num_epochs": 2**63, "max_steps": 2**63}
 
 
-def check_ranges(**numbers: int | None) -> None:
-    """Refuses whole numbers that the native module could not take.
+def check_ranges(section: str, **numbers: int | None) -> None:
+    """Refuses whole numbers that the native module could not even take; it refuses the rest itself.
 
     Raises:
         ConfigError: names the option.
@@ -71,7 +71,7 @@ def check_ranges(**numbers: int | None) -> None:
     for name, value in numbers.items():
         limit = _LIMITS.get(name, 2**31)
         if value is not None and not 0 <= value < limit:
-            raise ConfigError(f"batch.{name}: expected a number from 0 to {limit - 1}, found {value}")
+            raise ConfigError(f"{section}.{name}: expected a number from 0 to {limit - 1}, found {value}")
 
 
 class PlanKeywords(TypedDict, total=False):
@@ -158,7 +158,12 @@ def plan_options(
 
         ids = read_clusters(clusters, path).tobytes()
     check_ranges(
-        batch_size=batch_size, seed=seed, num_epochs=num_epochs, max_steps=max_steps, train_group_size=train_group_size
+        "batch",
+        batch_size=batch_size,
+        seed=seed,
+        num_epochs=num_epochs,
+        max_steps=max_steps,
+        train_group_size=train_group_size,
     )
     mix, by_source = _mix(weights, alpha)
     options = PlanOptions(

@@ -20,16 +20,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 from bgeprep._native import TextReader
 from bgeprep.batch import default_threads
-from bgeprep.errors import ConfigError
 from bgeprep.mask import MaskedTexts, MaskOptions
-from bgeprep.plan import HasPath
+from bgeprep.plan import HasPath, check_ranges
 
 __all__ = ["Block", "TextBatch", "TextLoader"]
 
@@ -92,9 +91,6 @@ class _Options:
     prefetch: int
     threads: int
     blocks: Path
-
-
-_LIMITS = {"num_epochs": 2**63, "max_steps": 2**63}
 
 
 class TextLoader:
@@ -170,6 +166,17 @@ class TextLoader:
                 text.
         """
         path = Path(shards if isinstance(shards, str | os.PathLike) else shards.path)
+        threads = default_threads() if threads is None else threads
+        check_ranges(
+            "text",
+            batch_size=batch_size,
+            num_epochs=num_epochs,
+            max_steps=max_steps,
+            rank=rank,
+            world_size=world_size,
+            prefetch=prefetch,
+            threads=threads,
+        )
         options = _Options(
             masks=MaskOptions.checked(
                 tokenizer,
@@ -187,14 +194,9 @@ class TextLoader:
             rank=rank,
             world_size=world_size,
             prefetch=prefetch,
-            threads=default_threads() if threads is None else threads,
+            threads=threads,
             blocks=path / ".blocks" if blocks is None else Path(blocks),
         )
-        for field in fields(options):
-            value = getattr(options, field.name)
-            if isinstance(value, int) and not 0 <= value < _LIMITS.get(field.name, 2**31):
-                limit = _LIMITS.get(field.name, 2**31)
-                raise ConfigError(f"text.{field.name}: expected a number from 0 to {limit - 1}, found {value}")
         self._native = TextReader(path, options, report)
         self._batch_size = batch_size
         if state is not None:

@@ -105,8 +105,8 @@ impl Groups {
     }
 
     fn find<R: PlanRows>(rows: &R, source: &PlanSource) -> Result<Self> {
-        // Keys are told apart by 32 bits and their partition. Two keys in a hundred million are taken for one by that,
-        // and their rows are spaced for nothing.
+        // Keys are told apart by 32 bits and their partition. Of twenty million keys some two hundred are taken for
+        // another one by that, and their rows are spaced for nothing.
         let partitions = (source.rows / ROWS_A_PARTITION).clamp(1, 1 << 8);
         let split = in_ranges(source.rows, ROWS_A_THREAD, |range| {
             let mut split = vec![Vec::<u64>::new(); partitions as usize];
