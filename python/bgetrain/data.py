@@ -108,6 +108,10 @@ class Batch(Protocol):
         """[m]."""
 
     @property
+    def doc_scores(self) -> NDArray[np.float32]:
+        """[m], not a number where the row has none."""
+
+    @property
     def known_keys(self) -> NDArray[np.uint64]:
         """Known positives of all rows, [k]."""
 
@@ -233,6 +237,7 @@ class TrainBatch:
         queries: token rows [n].
         documents: token rows [m].
         row_ids: int64 [n].
+        source_ids: int64 [n], index into the shard set's sources.
         query_keys: int64 [n].
         in_batch: bool [n], whether documents of other rows are negatives.
         own: int64 [n], index of each row's positive among the local documents.
@@ -240,6 +245,7 @@ class TrainBatch:
         known_rows: int64 [k], the row of each known positive.
         document_keys: int64 [m].
         document_row_ids: int64 [m].
+        document_scores: float32 [m], what a teacher or an annotator gave; not a number where nobody did.
         read_state: where the loader stands after this batch; read only for a checkpoint, since it is text inside.
     """
 
@@ -249,6 +255,7 @@ class TrainBatch:
     queries: TokenRows
     documents: TokenRows
     row_ids: Tensor
+    source_ids: Tensor
     query_keys: Tensor
     in_batch: Tensor
     own: Tensor
@@ -256,6 +263,7 @@ class TrainBatch:
     known_rows: Tensor
     document_keys: Tensor
     document_row_ids: Tensor
+    document_scores: Tensor
     read_state: Callable[[], dict[str, Any]]
 
 
@@ -281,6 +289,7 @@ def train_batch(batch: Batch, in_batch: tuple[bool, ...]) -> TrainBatch:
         queries=TokenRows(batch.query_ids, batch.query_offsets),
         documents=TokenRows(batch.doc_ids, batch.doc_offsets),
         row_ids=_bits(batch.row_ids),
+        source_ids=torch.from_numpy(batch.source_ids.astype(np.int64)),
         query_keys=_bits(batch.query_keys),
         in_batch=torch.from_numpy(np.array(in_batch, dtype=np.bool_)[batch.source_ids]),
         own=torch.from_numpy(own.astype(np.int64)),
@@ -288,6 +297,7 @@ def train_batch(batch: Batch, in_batch: tuple[bool, ...]) -> TrainBatch:
         known_rows=torch.from_numpy(np.repeat(rows, np.diff(batch.known_offsets))),
         document_keys=_bits(batch.doc_keys),
         document_row_ids=_bits(batch.row_ids[batch.doc_rows]),
+        document_scores=torch.from_numpy(np.array(batch.doc_scores, dtype=np.float32)),
         read_state=lambda: batch.state,
     )
 

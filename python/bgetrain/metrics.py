@@ -95,8 +95,7 @@ class Meter:
 
     def add_batch(self, result: BatchResult) -> None:
         """Counts one batch of this rank."""
-        chosen = result.chosen
-        counted = [result.row_losses, chosen.negatives, chosen.masked, chosen.repeated, chosen.likely]
+        counted = [result.row_losses, result.negatives, result.masked, result.repeated, result.likely]
         self._sums += torch.stack([values.sum(dtype=torch.float64) for values in counted])
         self._rows += len(result.row_losses)
         self._tokens += result.tokens

@@ -12,7 +12,7 @@ import torch
 
 from bgetrain.errors import LaunchError
 from bgetrain.gather import exchange, gather_rows, gather_rows_with_gradient
-from bgetrain.loss import Candidates, candidates, info_nce, leave_out_likely, scaled_loss
+from bgetrain.loss import candidates, info_nce, leave_out_likely, scaled_loss
 from bgetrain.padding import TokenRows
 
 if TYPE_CHECKING:
@@ -33,14 +33,24 @@ class BatchResult:
     Attributes:
         loss: scalar to run the backward pass on, scaled as `loss.scaled_loss` says.
         row_losses: float [n], without gradient.
-        chosen: which documents counted for which query.
+        source_ids: int64 [n], index of each query's source in the shard set.
+        negatives: int64 [n], documents a query was scored against, without its own positive.
+        masked: int64 [n], documents left out because they are a known positive or the query itself.
+        repeated: int64 [n], documents left out because they are counted already.
+        likely: int64 [n], documents left out because they score like a positive.
+        flat: bool [n], whether all documents of a query with negatives score alike.
         tokens: tokens of this rank's texts.
         computed: tokens computed, padding included.
     """
 
     loss: Tensor
     row_losses: Tensor
-    chosen: Candidates
+    source_ids: Tensor
+    negatives: Tensor
+    masked: Tensor
+    repeated: Tensor
+    likely: Tensor
+    flat: Tensor
     tokens: int
     computed: int
 
@@ -109,7 +119,12 @@ def batch_loss(
     return BatchResult(
         loss=scaled_loss(row_losses, global_rows=step_rows, world_size=ranks.world_size),
         row_losses=row_losses.detach(),
-        chosen=chosen,
+        source_ids=batch.source_ids.to(device, non_blocking=True),
+        negatives=chosen.negatives,
+        masked=chosen.masked,
+        repeated=chosen.repeated,
+        likely=chosen.likely,
+        flat=(chosen.negatives > 0) & torch.isclose(row_losses.detach(), torch.log1p(chosen.negatives.to(row_losses))),
         tokens=len(texts.ids),
         computed=computed,
     )
