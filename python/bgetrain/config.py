@@ -100,21 +100,47 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossConfig:
-    """InfoNCE."""
+    """InfoNCE, and what may be added to it."""
 
     temperature: float = _setting(0.02, "divides the scores; scale is its inverse (BGE v1 0.01, v1.5 0.02)", above=0.0)
+    negatives_cross_device: bool = _setting(True, "the documents of all processes are negatives")
+    loss_directions: str = _setting(
+        "by_task",
+        "who is scored: queries, documents too (both), or documents too for symmetric sources (by_task)",
+        choices=("query", "both", "by_task"),
+    )
+    same_tower_negatives: bool = _setting(False, "queries are negatives of queries, documents of documents")
+    hardness_weight: float = _setting(
+        0.0, "a negative counts exp(this x cosine) times, so that hard ones count more; 0 is off", low=0.0
+    )
     false_negative_margin: float | None = _setting(
         None,
         "leave out documents of other rows that score this much higher (cosine) than the positive; 2 leaves none out "
-        "[0.1 with --batch_by cluster, else 2]",
-        low=0.0,
+        "[0.1 with --batch_by cluster, 0 with --guide_model, else 2]",
+        low=-2.0,
         high=2.0,
     )
-    negatives_cross_device: bool = _setting(True, "the documents of all processes are negatives")
+    guide_model: str | None = _setting(
+        None, "folder or hub name of an encoder of the same vocabulary whose scores decide that [the model in training]"
+    )
+    mrl_dims: tuple[int, ...] = _setting(
+        (), "train the first so many dimensions too, e.g. 64 128 256; the full vector is always trained"
+    )
+    knowledge_distillation: bool = _setting(False, "learn from pos_scores and neg_scores of the rows as well")
+    kd_loss_type: str = _setting(
+        "kl_div", "how the teacher's scores of a row's documents teach", choices=("kl_div", "margin_mse")
+    )
+    kd_weight: float = _setting(1.0, "of distillation beside InfoNCE", low=0.0)
+    kd_temperature: float = _setting(1.0, "divides the teacher's scores", above=0.0)
+    graded_temperature: float = _setting(
+        0.05, "divides the scores of pairs with a grade (a symmetric source with pos_scores: CoSENT)", above=0.0
+    )
 
     def __post_init__(self) -> None:
         """Checks the limits of each key."""
         _check(self)
+        if any(size < 1 for size in self.mrl_dims):
+            raise ConfigError(f"--mrl_dims {' '.join(map(str, self.mrl_dims))}: expected sizes of at least 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,8 +176,14 @@ class RunConfig:
     gradient_accumulation_steps: int = _setting(1, "batches a step; their negatives are not shared", low=1)
     num_train_epochs: int = _setting(1, "passes over the data", low=1)
     max_steps: int = _setting(-1, "optimiser steps; -1 goes by --num_train_epochs", low=-1)
-    micro_batch_tokens: int = _setting(
-        16_384, "most tokens the encoder takes at once, padding included; bounds padding, not memory", low=1
+    micro_batch_tokens: int | None = _setting(
+        None, "most tokens the encoder takes at once, padding included [found at the start]", low=1
+    )
+    grad_cache: bool | None = _setting(
+        None, "compute every chunk of a batch twice and hold the graph of one [only chunks that do not fit]"
+    )
+    activation_memory: float | None = _setting(
+        None, "GiB a process may fill with graphs [what the GPU has free; a quarter of what a CPU has]", above=0.0
     )
     bf16: bool | None = _setting(None, "compute the transformer in bfloat16 [where the GPU can]")
     gradient_checkpointing: bool = _setting(False, "less memory for one more forward pass")

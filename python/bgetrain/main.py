@@ -23,6 +23,7 @@ from bgetrain.settings import build, parse_flags, read_toml, to_toml
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bgetrain.activation_memory import Chunking
     from bgetrain.checkpoint import Checkpoint, TrainerState
     from bgetrain.config import TrainConfig
     from bgetrain.data import ShardFacts
@@ -118,6 +119,7 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
     encoder = _load_encoder(config, checkpoint)
     folder = _output_folder(config, checkpoint, ranks)
     config = _resolve(config, encoder, shards, ranks)
+    guide = _load_guide(config, encoder, ranks)
     state = _start_state(config, checkpoint, shards, ranks)
     config = replace(config, run=replace(config.run, output_dir=str(folder)))
     if ranks.is_main:
@@ -134,16 +136,29 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
         rank=ranks.rank,
         world_size=ranks.world_size,
     )
-    stream = BatchStream(loader, in_batch=shards.in_batch, accumulation=state.accumulation)
+    stream = BatchStream(loader, tasks=shards.tasks, accumulation=state.accumulation)
     try:
         if stream.steps == 0:
             raise LaunchError(f"{config.data.train_data}: {shards.rows} rows make no batch")
         state = replace(state, total_steps=stream.steps)
         if config.run.gradient_checkpointing:
             encoder.checkpoint_activations()
+        encoder.to(ranks.device)
+        chunking = _chunking(config, encoder, ranks)
+        config = replace(config, run=replace(config.run, micro_batch_tokens=chunking.chunk_tokens))
+        if ranks.is_main:
+            (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
         recipe = _recipe(config, encoder, shards, state, ranks)
         trainer = Trainer(
-            encoder=encoder, stream=stream, config=config, ranks=ranks, folder=folder, state=state, recipe=recipe
+            encoder=encoder,
+            stream=stream,
+            config=config,
+            ranks=ranks,
+            folder=folder,
+            state=state,
+            recipe=recipe,
+            chunking=chunking,
+            guide=guide,
         )
         if checkpoint is not None:
             trainer.resume(checkpoint)
@@ -226,7 +241,7 @@ def _resolve(config: TrainConfig, encoder: Encoder, shards: ShardFacts, ranks: R
             sentence_pooling_method=encoder.pooling,
             normalize_embeddings=encoder.normalize,
         ),
-        loss=replace(config.loss, false_negative_margin=_margin(config)),
+        loss=replace(config.loss, false_negative_margin=_margin(config), mrl_dims=_mrl_dims(config, encoder)),
         optim=replace(config.optim, learning_rate=rate),
         run=replace(
             config.run,
@@ -239,8 +254,54 @@ def _resolve(config: TrainConfig, encoder: Encoder, shards: ShardFacts, ranks: R
 
 def _margin(config: TrainConfig) -> float:
     """Rows of one topic hold answers to each other's questions more often than rows of all topics."""
-    given = config.loss.false_negative_margin
-    return given if given is not None else 0.1 if config.data.batch_by == "cluster" else 2.0
+    given, loss = config.loss.false_negative_margin, config.loss
+    if given is not None:
+        return given
+    return 0.0 if loss.guide_model else 0.1 if config.data.batch_by == "cluster" else 2.0
+
+
+def _mrl_dims(config: TrainConfig, encoder: Encoder) -> tuple[int, ...]:
+    """Largest first, with the full length."""
+    sizes = config.loss.mrl_dims
+    if sizes and max(sizes) > encoder.dimension:
+        raise ConfigError(f"--mrl_dims {max(sizes)}: the model has {encoder.dimension} dimensions")
+    return tuple(sorted({*sizes, encoder.dimension}, reverse=True)) if sizes else ()
+
+
+def _load_guide(config: TrainConfig, encoder: Encoder, ranks: Ranks) -> Encoder | None:
+    """The model that tells likely positives; it reads the token ids of the one in training."""
+    from bgetrain.encode import Encoder
+
+    if config.loss.guide_model is None:
+        return None
+    guide = Encoder.load(config.loss.guide_model)
+    if guide.tokenizer.get_vocab() != encoder.tokenizer.get_vocab():
+        raise ModelError(
+            f"--guide_model {config.loss.guide_model}: its vocabulary is not that of the model in training",
+            path=config.loss.guide_model,
+            hint="a guide of the same family, or none: the model in training then guides itself",
+        )
+    longest = max(config.data.query_max_len, config.data.passage_max_len)
+    if guide.position_limit < longest:
+        raise ModelError(
+            f"--guide_model {config.loss.guide_model}: it takes {guide.position_limit} tokens, {longest} come"
+        )
+    return guide.to(ranks.device).requires_grad_(False)
+
+
+def _chunking(config: TrainConfig, encoder: Encoder, ranks: Ranks) -> Chunking:
+    from bgetrain.activation_memory import choose_chunking
+
+    run = config.run
+    return choose_chunking(
+        encoder,
+        longest=min(max(config.data.query_max_len, config.data.passage_max_len), encoder.position_limit),
+        micro_batch_tokens=run.micro_batch_tokens,
+        grad_cache=run.grad_cache,
+        activation_memory=run.activation_memory,
+        bf16=bool(run.bf16),
+        processes_here=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+    )
 
 
 def _start_state(config: TrainConfig, checkpoint: Checkpoint | None, shards: ShardFacts, ranks: Ranks) -> TrainerState:

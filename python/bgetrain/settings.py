@@ -11,7 +11,7 @@ import difflib
 import json
 import sys
 from dataclasses import Field, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_origin, get_type_hints
 
 from bgetrain.config import TrainConfig
 from bgetrain.errors import ConfigError
@@ -58,7 +58,7 @@ class Setting:
     Attributes:
         section: `model`, `data`, `loss`, `optim` or `run`.
         field: the dataclass field, with its help and limits.
-        kind: str, int, float or bool.
+        kind: str, int, float, bool, or tuple for several whole numbers.
         optional: whether it may be unset (None).
     """
 
@@ -83,18 +83,27 @@ class Setting:
         Raises:
             ConfigError: another type; the message starts with `where`.
         """
+        if self.kind is tuple:
+            if not isinstance(value, list) or any(type(item) is not int for item in value):
+                raise ConfigError(f"{where}: expected {_KIND_NAMES[tuple]}, found {json.dumps(value, default=str)}")
+            return tuple(value)
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
         if type(value) is not self.kind:
             raise ConfigError(f"{where}: expected {_KIND_NAMES[self.kind]}, found {json.dumps(value, default=str)}")
         return value
 
-    def parse(self, text: str, where: str) -> object:
-        """Reads the value of a flag.
+    def parse(self, text: str | list[str], where: str) -> object:
+        """Reads the value of a flag, or its values.
 
         Raises:
             ConfigError: the text is no value of this setting.
         """
+        if isinstance(text, list):
+            try:
+                return tuple(int(item) for item in text)
+            except ValueError:
+                raise ConfigError(f"{where} {' '.join(text)}: expected {_KIND_NAMES[self.kind]}") from None
         words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
         try:
             return words[text.lower()] if self.kind is bool else self.kind(text)
@@ -102,7 +111,13 @@ class Setting:
             raise ConfigError(f"{where} {text}: expected {_KIND_NAMES[self.kind]}") from None
 
 
-_KIND_NAMES: dict[type, str] = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+_KIND_NAMES: dict[type, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple: "whole numbers",
+}
 
 
 def all_settings() -> list[Setting]:
@@ -113,6 +128,7 @@ def all_settings() -> list[Setting]:
         hints = get_type_hints(owner)
         for item in fields(owner):
             kinds = [kind for kind in get_args(hints[item.name]) or (hints[item.name],) if kind is not type(None)]
+            kinds = [tuple] if get_origin(hints[item.name]) is tuple else kinds
             optional = type(None) in get_args(hints[item.name])
             found.append(Setting(section.name, item, kinds[0], optional))
     return found
@@ -201,11 +217,15 @@ def parse_flags(arguments: Sequence[str]) -> tuple[str | None, dict[str, object]
 
 def _add_flag(group: argparse._ArgumentGroup, setting: Setting) -> None:
     default = setting.field.default
-    shown = "" if default is None else f" [{str(default).lower() if setting.kind is bool else default}]"
+    shown = (
+        "" if default is None or default == () else f" [{str(default).lower() if setting.kind is bool else default}]"
+    )
     words: dict[str, Any] = {"dest": setting.dotted, "help": setting.field.metadata["help"].replace("%", "%%") + shown}
-    words["metavar"] = {str: "TEXT", int: "N", float: "X", bool: "BOOL"}[setting.kind]
+    words["metavar"] = {str: "TEXT", int: "N", float: "X", bool: "BOOL", tuple: "N"}[setting.kind]
     if setting.field.metadata["choices"]:
         words["metavar"] = "|".join(setting.field.metadata["choices"])
+    if setting.kind is tuple:
+        words["nargs"] = "*"
     if setting.kind is bool:
         words |= {"nargs": "?", "const": "true"}
     if setting.field.name == "resume_from_checkpoint":

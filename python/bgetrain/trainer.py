@@ -1,7 +1,7 @@
 """The training loop.
 
     for the batches of each step:
-        1. encode the texts of this rank, gather the documents of all, score, back-propagate
+        1. encode the texts of this rank, gather the documents of all, score, back-propagate (`objective`)
         2. average the gradients over ranks, clip, step
         3. now and then: log, save; on a signal: save and stop
     save the model
@@ -23,7 +23,7 @@ from bgetrain.export import save_pretrained
 from bgetrain.gather import average_gradients, broadcast_parameters, exchange, gather_rows, lost_a_rank
 from bgetrain.interrupt import StopSignal
 from bgetrain.metrics import Meter, MetricLog, Record, note
-from bgetrain.objective import batch_loss
+from bgetrain.objective import batch_gradient
 from bgetrain.optim import build_optimizer, learning_rate_at, set_learning_rate
 from bgetrain.settings import to_toml
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from bgetrain.activation_memory import Chunking
     from bgetrain.checkpoint import Checkpoint
     from bgetrain.config import TrainConfig
     from bgetrain.data import BatchStream, TrainBatch
@@ -59,6 +60,8 @@ class Trainer:
         folder: Path,
         state: TrainerState,
         recipe: dict[str, Any],
+        chunking: Chunking,
+        guide: Encoder | None = None,
     ) -> None:
         """Puts the parts together; nothing is read or written yet.
 
@@ -70,6 +73,8 @@ class Trainer:
             folder: the run's folder, which exists.
             state: where the run stands: step 0 and an empty loader state for a new one.
             recipe: how the model is trained, for the model card.
+            chunking: how a batch goes through the encoder.
+            guide: tells likely positives, on the device of `ranks`; None for the encoder itself.
         """
         self.step = state.step
         self._state = state
@@ -79,6 +84,8 @@ class Trainer:
         self._ranks = ranks
         self._folder = folder
         self._recipe = recipe
+        self._chunking = chunking
+        self._guide = guide
         self._optimizer = build_optimizer(encoder, config.optim)
         self._parameters = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
         self._meter = Meter(ranks)
@@ -136,7 +143,7 @@ class Trainer:
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"step {self.step + 1}: out of GPU memory",
-                hint="--gradient_checkpointing, or a smaller --per_device_train_batch_size or --passage_max_len",
+                hint="a smaller --activation_memory or --micro_batch_tokens, --gradient_checkpointing, or --grad_cache",
             ) from error
         except RuntimeError as error:
             if not lost_a_rank(error):
@@ -168,16 +175,16 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         step_rows = sum(batch.global_rows for batch in batches)
         for batch in batches:
-            result = batch_loss(
+            result = batch_gradient(
                 self._encoder,
                 batch,
                 ranks,
                 config.loss,
                 step_rows=step_rows,
-                micro_batch_tokens=config.run.micro_batch_tokens,
+                chunking=self._chunking,
                 bf16=bool(config.run.bf16),
+                guide=self._guide,
             )
-            result.loss.backward()  # type: ignore[no-untyped-call]
             self._meter.add_batch(result)
         average_gradients(self._parameters, ranks)
         limit = config.optim.max_grad_norm or math.inf
