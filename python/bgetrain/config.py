@@ -60,6 +60,12 @@ class ModelConfig:
         None, "how token vectors become one [the model's own, else cls]", choices=("cls", "mean")
     )
     normalize_embeddings: bool | None = _setting(None, "give vectors length 1 [the model's own, else true]")
+    lora_rank: int = _setting(0, "train low-rank adapters of this rank instead of the weights; 0 is off", low=0)
+    lora_alpha: float | None = _setting(None, "an adapter counts this / lora_rank times [twice lora_rank]", above=0.0)
+    lora_dropout: float = _setting(0.1, "dropout before each adapter", low=0.0, high=1.0)
+    lora_target_modules: str | None = _setting(
+        None, "names of layers that get adapters, e.g. query,value [all linear layers]", flags=("target_modules",)
+    )
 
     def __post_init__(self) -> None:
         """Checks the limits of each key."""
@@ -122,22 +128,38 @@ class OptimConfig:
     """AdamW and its schedule."""
 
     learning_rate: float | None = _setting(
-        None, "peak rate [by model size: 1e-5 from 200M weights, 2e-5 from 60M, else 3e-5]", above=0.0
+        None,
+        "peak rate [by model size: 1e-5 from 200M weights, 2e-5 from 60M, else 3e-5; 1e-4 for adapters]",
+        above=0.0,
     )
     lr_scheduler_type: str = _setting(
-        "linear", "how it falls after the warm-up", choices=("linear", "cosine", "constant")
+        "linear",
+        "how it falls after the warm-up; wsd stays at the peak and falls at the end",
+        choices=("linear", "cosine", "constant", "wsd"),
     )
     warmup_ratio: float = _setting(0.1, "share of the steps in which the rate rises", low=0.0, high=1.0)
-    warmup_steps: int = _setting(0, "steps in which the rate rises; overrides --warmup_ratio", low=0)
+    warmup_steps: float = _setting(
+        0.0, "steps in which the rate rises, below 1 their share; overrides --warmup_ratio", low=0.0
+    )
+    decay_ratio: float = _setting(0.2, "share of the steps in which wsd falls", low=0.0, high=1.0)
+    decay_steps: int = _setting(0, "steps in which wsd falls; overrides --decay_ratio", low=0)
+    decay_type: str = _setting("linear", "the shape in which wsd falls", choices=("linear", "1-sqrt"))
     weight_decay: float = _setting(0.01, "on weights; never on biases and LayerNorm", low=0.0)
     adam_beta1: float = _setting(0.9, "decay of the first moment", low=0.0, high=1.0)
     adam_beta2: float = _setting(0.999, "decay of the second moment", low=0.0, high=1.0)
     adam_epsilon: float = _setting(1e-8, "added to the denominator", above=0.0)
     max_grad_norm: float = _setting(1.0, "clip the gradient to this length; 0 does not clip", low=0.0)
+    ema_decay: float = _setting(
+        0.0, "average the weights over about 1 / (1 - this) steps; the average is what is saved; 0 is off", low=0.0
+    )
 
     def __post_init__(self) -> None:
         """Checks the limits of each key."""
         _check(self)
+        if self.warmup_steps > 1 and self.warmup_steps % 1:
+            raise ConfigError(f"--warmup_steps {self.warmup_steps}: expected a whole number, or a share below 1")
+        if self.ema_decay >= 1:
+            raise ConfigError(f"--ema_decay {self.ema_decay}: expected below 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -111,9 +111,13 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
     from bgeprep.errors import BgeprepError
     from bgetrain.checkpoint import remove_run
     from bgetrain.data import BatchStream, describe_shards, open_loader
+    from bgetrain.extras import need
+    from bgetrain.lora import attach
     from bgetrain.metrics import note
     from bgetrain.trainer import Trainer
 
+    if config.model.lora_rank:
+        need("peft", wanted_by="--lora_rank", extra="lora")
     shards = describe_shards(config.data.train_data)
     encoder = _load_encoder(config, checkpoint)
     folder = _output_folder(config, checkpoint, ranks)
@@ -139,6 +143,8 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
         if stream.steps == 0:
             raise LaunchError(f"{config.data.train_data}: {shards.rows} rows make no batch")
         state = replace(state, total_steps=stream.steps)
+        if config.model.lora_rank:
+            attach(encoder, config.model)
         if config.run.gradient_checkpointing:
             encoder.checkpoint_activations()
         recipe = _recipe(config, encoder, shards, state, ranks)
@@ -183,7 +189,8 @@ def _load_encoder(config: TrainConfig, checkpoint: Checkpoint | None) -> Encoder
     from bgetrain.encode import Encoder
 
     model = config.model
-    if checkpoint is not None:
+    # adapters go on from the model they stand beside, not from the one they were merged into
+    if checkpoint is not None and not model.lora_rank:
         return Encoder.load(checkpoint.folder)
     name = model.model_name_or_path
     if name is None:
@@ -213,7 +220,9 @@ def _resolve(config: TrainConfig, encoder: Encoder, shards: ShardFacts, ranks: R
     for name in ("query_max_len", "passage_max_len"):
         if getattr(config.data, name) > encoder.position_limit:
             raise ConfigError(f"--{name} {getattr(config.data, name)}: the model takes {encoder.position_limit} tokens")
-    rate = config.optim.learning_rate or learning_rate_for(encoder.num_parameters, random_init=encoder.random_init)
+    rate = config.optim.learning_rate or learning_rate_for(
+        encoder.num_parameters, random_init=encoder.random_init, adapters=config.model.lora_rank > 0
+    )
     instruction = config.data.query_instruction_for_retrieval
     encoder.query_instruction = shards.instruction if instruction is None else instruction
     on_gpu = ranks.device.type == "cuda"
