@@ -168,10 +168,16 @@ class RunConfig:
 
     output_dir: str | None = _setting(None, "folder of model, checkpoints and metrics [output/<UTC time>]")
     overwrite_output_dir: bool = _setting(False, "start anew in a folder that holds a run")
-    per_device_train_batch_size: int = _setting(32, "queries a process takes in one batch", low=1)
+    global_batch_size: int | None = _setting(None, "queries of one batch over all processes", low=1)
+    per_device_train_batch_size: int | None = _setting(
+        None, "queries a process takes in one batch; says the same [32 where neither is given]", low=1
+    )
     gradient_accumulation_steps: int = _setting(1, "batches a step; their negatives are not shared", low=1)
     num_train_epochs: int = _setting(1, "passes over the data", low=1)
     max_steps: int = _setting(-1, "optimiser steps; -1 goes by --num_train_epochs", low=-1)
+    scale_down: int = _setting(
+        1, "a trial: a global batch this many times smaller, and 20 steps where --max_steps is not given", low=1
+    )
     micro_batch_tokens: int = _setting(
         16_384, "most tokens the encoder takes at once, padding included; bounds padding, not memory", low=1
     )

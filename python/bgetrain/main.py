@@ -109,6 +109,7 @@ def train(layers: list[dict[str, object]]) -> None:
 
 def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> None:
     from bgeprep.errors import BgeprepError
+    from bgetrain.batch_size import as_started, start_state
     from bgetrain.checkpoint import remove_run
     from bgetrain.data import BatchStream, describe_shards, open_loader
     from bgetrain.extras import need
@@ -122,8 +123,8 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
     encoder = _load_encoder(config, checkpoint)
     folder = _output_folder(config, checkpoint, ranks)
     config = _resolve(config, encoder, shards, ranks)
-    state = _start_state(config, checkpoint, shards, ranks)
-    config = replace(config, run=replace(config.run, output_dir=str(folder)))
+    state = start_state(config, checkpoint, shards, ranks)
+    config = replace(config, run=replace(as_started(config.run, state), output_dir=str(folder)))
     if ranks.is_main:
         if checkpoint is None:
             remove_run(folder)
@@ -175,10 +176,12 @@ def _find_checkpoint(config: TrainConfig) -> Checkpoint | None:
 
 
 def _settings_of(checkpoint: Checkpoint) -> dict[str, object]:
-    """The settings the checkpoint was made with, without those that say where to."""
+    """The settings the checkpoint was made with, without those that say where to and how large a batch."""
     try:
         stored = read_toml(checkpoint.config_file)
-        return {name: value for name, value in stored.items() if name != "run.output_dir"}
+        # the batch of the run is that of its state; what the settings state besides is a new wish
+        left_out = {"run.output_dir", "run.global_batch_size", "run.per_device_train_batch_size"}
+        return {name: value for name, value in stored.items() if name not in left_out}
     except ConfigError as error:
         raise CheckpointError(str(error), path=str(checkpoint.config_file)) from error
 
@@ -252,44 +255,6 @@ def _margin(config: TrainConfig) -> float:
     return given if given is not None else 0.1 if config.data.batch_by == "cluster" else 2.0
 
 
-def _start_state(config: TrainConfig, checkpoint: Checkpoint | None, shards: ShardFacts, ranks: Ranks) -> TrainerState:
-    """Batch size and place: of the checkpoint where there is one, since batches are planned for the whole run."""
-    from bgetrain.checkpoint import TrainerState
-    from bgetrain.metrics import note
-
-    run = config.run
-    batch_size = run.per_device_train_batch_size * ranks.world_size
-    if checkpoint is None:
-        return TrainerState(
-            step=0,
-            total_steps=0,
-            batch_size=batch_size,
-            accumulation=run.gradient_accumulation_steps,
-            world_size=ranks.world_size,
-            shards=shards.hash,
-            loader={},
-        )
-    state = checkpoint.state
-    if state.shards != shards.hash:
-        raise CheckpointError(
-            f"{checkpoint.folder}: made from another shard set: {state.shards}, found {shards.hash} in "
-            f"{config.data.train_data}",
-            path=str(checkpoint.folder),
-            hint="--data with the set it was made from, or start anew with --model_name_or_path and the checkpoint",
-        )
-    if state.batch_size < ranks.world_size:
-        raise LaunchError(
-            f"{checkpoint.folder}: its batch of {state.batch_size} rows does not fill {ranks.world_size} processes",
-            hint=f"--nproc_per_node {state.batch_size} at most",
-        )
-    if ranks.is_main and (state.batch_size, state.accumulation) != (batch_size, run.gradient_accumulation_steps):
-        note(
-            f"the batch stays {state.batch_size} rows x {state.accumulation} as at the first start; "
-            f"{batch_size} x {run.gradient_accumulation_steps} would be another run"
-        )
-    return state
-
-
 def _output_folder(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> Path:
     """The run's folder, chosen by rank 0."""
     from bgetrain.checkpoint import list_checkpoints
@@ -358,7 +323,7 @@ def _announce(config: TrainConfig, encoder: Encoder, shards: ShardFacts, state: 
     from bgetrain.metrics import note
 
     group = config.data.train_group_size
-    scope = state.batch_size if config.loss.negatives_cross_device else config.run.per_device_train_batch_size
+    scope = state.batch_size if config.loss.negatives_cross_device else -(-state.batch_size // ranks.world_size)
     note(
         f"{config.model.model_name_or_path}: {encoder.num_parameters / 1e6:.1f}M weights, {encoder.pooling} pooling; "
         f"{config.data.train_data}: {shards.rows:,} rows of {len(shards.names)} sources\n"

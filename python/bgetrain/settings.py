@@ -39,10 +39,10 @@ Fine-tune a text encoder on the batches of a shard set.
   torchrun --nproc_per_node 2 python/train.py --config configs/finetune.toml --data shards/ \\
       --model_name_or_path BAAI/bge-small-en-v1.5 --output_dir output/mine
 
-A step takes per_device_train_batch_size x processes x gradient_accumulation_steps queries. Each query is
-trained to score its own positive above all other documents of the batch, over all processes. The output
-folder gets config.toml (all settings as used), metrics.jsonl, checkpoint-<step>/ and, at the end, the
-model itself; it opens in sentence-transformers.
+A batch takes global_batch_size queries, or per_device_train_batch_size x processes; a step takes
+gradient_accumulation_steps batches. Each query is trained to score its own positive above all other
+documents of the batch, over all processes. The output folder gets config.toml (all settings as used),
+metrics.jsonl, checkpoint-<step>/ and, at the end, the model itself; it opens in sentence-transformers.
 
 After an interruption: the same command with --resume_from_checkpoint last"""
 
