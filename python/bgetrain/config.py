@@ -57,10 +57,14 @@ class ModelConfig:
     )
     random_init: bool = _setting(False, "draw the weights at random by the folder's config.json; needs --learning_rate")
     sentence_pooling_method: str | None = _setting(
-        None, "how token vectors become one [the model's own, else cls]", choices=("cls", "mean")
+        None, "how token vectors become one [the model's own, else cls]", choices=("cls", "mean"), flags=("pooling",)
     )
-    normalize_embeddings: bool | None = _setting(None, "give vectors length 1 [the model's own, else true]")
-    lora_rank: int = _setting(0, "train low-rank adapters of this rank instead of the weights; 0 is off", low=0)
+    normalize_embeddings: bool | None = _setting(
+        None, "give vectors length 1 [the model's own, else true]", flags=("normalize", "normlized")
+    )
+    lora_rank: int = _setting(
+        0, "train low-rank adapters of this rank instead of the weights; 0 is off", low=0, flags=("lora_r",)
+    )
     lora_alpha: float | None = _setting(None, "an adapter counts this / lora_rank times [twice lora_rank]", above=0.0)
     lora_dropout: float = _setting(0.1, "dropout before each adapter", low=0.0, high=1.0)
     lora_target_modules: str | None = _setting(
@@ -83,7 +87,9 @@ class DataConfig:
     query_max_len: int = _setting(64, "tokens a query is cut to, instruction and special tokens included", low=4)
     passage_max_len: int = _setting(256, "tokens a document is cut to, special tokens included", low=4)
     query_instruction_for_retrieval: str | None = _setting(
-        None, "text before retrieval queries; empty switches it off [what the shard set says of each source]"
+        None,
+        "text before retrieval queries; empty switches it off [what the shard set says of each source]",
+        flags=("query_prefix",),
     )
     source_alpha: float | None = _setting(
         None, "share of a source: rows to this power [weights of the shard set, else every row once]", low=0.0
@@ -116,7 +122,9 @@ class LossConfig:
         low=0.0,
         high=2.0,
     )
-    negatives_cross_device: bool = _setting(True, "the documents of all processes are negatives")
+    negatives_cross_device: bool = _setting(
+        True, "the documents of all processes are negatives", flags=("gather_across_devices",)
+    )
 
     def __post_init__(self) -> None:
         """Checks the limits of each key."""
@@ -182,13 +190,17 @@ class RunConfig:
         16_384, "most tokens the encoder takes at once, padding included; bounds padding, not memory", low=1
     )
     bf16: bool | None = _setting(None, "compute the transformer in bfloat16 [where the GPU can]")
-    gradient_checkpointing: bool = _setting(False, "less memory for one more forward pass")
-    use_cpu: bool = _setting(False, "stay on the CPU")
+    gradient_checkpointing: bool = _setting(
+        False, "less memory for one more forward pass", flags=("activation_checkpointing",)
+    )
+    torch_compile: bool = _setting(False, "compile the transformer, which takes a minute and makes steps faster")
+    use_cpu: bool = _setting(False, "stay on the CPU", flags=("no_cuda",))
     seed: int = _setting(42, "decides batches, dropout and random weights", low=0, high=2**63 - 1)
     logging_steps: int = _setting(10, "steps between two records of metrics.jsonl", low=1)
     save_steps: int = _setting(500, "steps between two checkpoints", low=1)
     save_total_limit: int = _setting(2, "checkpoints kept", low=1)
-    report_to: str = _setting("tensorboard", "metrics besides metrics.jsonl", choices=("tensorboard", "none"))
+    report_to: str = _setting("tensorboard", "metrics besides metrics.jsonl", choices=("tensorboard", "wandb", "none"))
+    run_name: str | None = _setting(None, "the run's name in wandb [the output folder's]")
     resume_from_checkpoint: str | None = _setting(
         None, "go on from a checkpoint folder, or from the last one (`last`) of --output_dir"
     )

@@ -112,13 +112,12 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
     from bgetrain.batch_size import as_started, start_state
     from bgetrain.checkpoint import remove_run
     from bgetrain.data import BatchStream, describe_shards, open_loader
-    from bgetrain.extras import need
+    from bgetrain.extras import need_extras
     from bgetrain.lora import attach
     from bgetrain.metrics import note
     from bgetrain.trainer import Trainer
 
-    if config.model.lora_rank:
-        need("peft", wanted_by="--lora_rank", extra="lora")
+    need_extras(config)
     shards = describe_shards(config.data.train_data)
     encoder = _load_encoder(config, checkpoint)
     folder = _output_folder(config, checkpoint, ranks)
@@ -148,6 +147,9 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
             attach(encoder, config.model)
         if config.run.gradient_checkpointing:
             encoder.checkpoint_activations()
+        if config.run.torch_compile:
+            # in place: names of weights, and so checkpoints and export, stay as they are
+            encoder.backbone.compile(dynamic=True)
         recipe = _recipe(config, encoder, shards, state, ranks)
         trainer = Trainer(
             encoder=encoder, stream=stream, config=config, ranks=ranks, folder=folder, state=state, recipe=recipe
@@ -310,6 +312,9 @@ def _recipe(
         "learning_rate": config.optim.learning_rate,
         "lr_scheduler_type": config.optim.lr_scheduler_type,
         "warmup_ratio": config.optim.warmup_ratio,
+        **({"decay_ratio": config.optim.decay_ratio} if config.optim.lr_scheduler_type == "wsd" else {}),
+        **({"ema_decay": config.optim.ema_decay} if config.optim.ema_decay else {}),
+        **({"lora_rank": config.model.lora_rank} if config.model.lora_rank else {}),
         "weight_decay": config.optim.weight_decay,
         "max_grad_norm": config.optim.max_grad_norm,
         "bf16": config.run.bf16,

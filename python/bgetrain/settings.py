@@ -13,6 +13,7 @@ import sys
 from dataclasses import Field, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_type_hints
 
+from bgetrain.arguments import not_ours
 from bgetrain.config import TrainConfig
 from bgetrain.errors import ConfigError
 
@@ -102,6 +103,8 @@ class Setting:
             raise ConfigError(f"{where} {text}: expected {_KIND_NAMES[self.kind]}") from None
 
 
+_ELSEWHERE = "elsewhere."
+
 _KIND_NAMES: dict[type, str] = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -142,6 +145,7 @@ def read_toml(path: Path) -> dict[str, object]:
 def from_document(document: Mapping[str, object], where: str) -> dict[str, object]:
     """Dotted names and values of a parsed file, checked; see `read_toml`."""
     by_name = {spelling: setting for setting in all_settings() for spelling in setting.flags}
+    elsewhere = not_ours(by_name)
     sections = {setting.section for setting in all_settings()}
     values: dict[str, object] = {}
     for key, value in document.items():
@@ -149,6 +153,9 @@ def from_document(document: Mapping[str, object], where: str) -> dict[str, objec
         if isinstance(value, dict) and key in sections:
             items = {f"{key}.{name}": item for name, item in value.items()}
         for name, item in items.items():
+            if name in elsewhere:
+                elsewhere[name].check(str(item).lower() if isinstance(item, bool) else item, f"{where}: {name}")
+                continue
             if name not in by_name or isinstance(item, dict):
                 raise ConfigError(f"{where}: unknown key `{name}`{_nearest(name, by_name)}")
             setting = by_name[name]
@@ -187,7 +194,17 @@ def parse_flags(arguments: Sequence[str]) -> tuple[str | None, dict[str, object]
         group = parser.add_argument_group(f"[{section.name}]")
         for setting in (setting for setting in settings if setting.section == section.name):
             _add_flag(group, setting)
+    # names of other trainers are known too: refused with what to use instead, unless they say what is done anyway
+    elsewhere = not_ours([spelling for setting in settings for spelling in setting.flags])
+    for name in elsewhere:
+        parser.add_argument(f"--{name}", dest=f"{_ELSEWHERE}{name}", nargs="*", help=argparse.SUPPRESS)
     known, unknown = parser.parse_known_args(list(arguments))
+    for name, words in list(vars(known).items()):
+        if name.startswith(_ELSEWHERE):
+            elsewhere[name.removeprefix(_ELSEWHERE)].check(
+                " ".join(words) if words else "true", f"--{name.partition('.')[2]}"
+            )
+            delattr(known, name)
     if unknown:
         spellings = ["config", *(spelling for setting in settings for spelling in setting.flags)]
         name = unknown[0].removeprefix("--").partition("=")[0]

@@ -28,6 +28,7 @@ from bgetrain.objective import batch_loss
 from bgetrain.optim import build_optimizer, learning_rate_at, set_learning_rate
 from bgetrain.settings import to_toml
 from bgetrain.trained import as_exported, load_trained, trained_files
+from bgetrain.wandb_log import open_wandb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from bgetrain.data import BatchStream, TrainBatch
     from bgetrain.encode import Encoder
     from bgetrain.gather import Ranks
+    from bgetrain.wandb_log import WandbBoard
 
 __all__ = ["Trainer"]
 
@@ -124,6 +126,7 @@ class Trainer:
             total_steps=self._state.total_steps,
             after_step=self.step,
             tensorboard=run.report_to == "tensorboard",
+            board=self._open_wandb() if run.report_to == "wandb" else None,
         )
         try:
             with StopSignal() as stop:
@@ -155,6 +158,9 @@ class Trainer:
         finally:
             self._log.close()
         self._export(self._folder)
+
+    def _open_wandb(self) -> WandbBoard | None:
+        return open_wandb(self._folder, self._config, after_step=self.step) if self._ranks.is_main else None
 
     def _steps_left(self) -> Iterator[list[TrainBatch]]:
         """The batches of each step that is still to do."""
