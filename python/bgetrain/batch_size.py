@@ -114,9 +114,9 @@ def start_state(config: TrainConfig, checkpoint: Checkpoint | None, shards: Shar
             hint=f"--nproc_per_node {state.batch_size} at most",
         )
     wanted = (stated or state.batch_size, run.gradient_accumulation_steps)
+    stays = f"the batch stays {state.batch_size} rows x {state.accumulation} as at the first start"
     if ranks.is_main and (state.batch_size, state.accumulation) != wanted:
-        note(
-            f"the batch stays {state.batch_size} rows x {state.accumulation} as at the first start; "
-            f"{wanted[0]} x {wanted[1]} would be another run"
-        )
+        note(f"{stays}; {wanted[0]} x {wanted[1]} would be another run")
+    elif ranks.is_main and state.world_size != ranks.world_size:
+        note(f"{stays}, on {ranks.world_size} processes instead of {state.world_size}")
     return state

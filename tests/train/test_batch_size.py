@@ -101,7 +101,7 @@ def test_default_is_a_share(flags: list[str], fake_data: Callable[..., list[Any]
     assert loaders[0].batch_size == 32
 
 
-def test_same_batch_on_more_processes_says_nothing(
+def test_batch_stays_on_more_processes(
     flags: list[str],
     fake_data: Callable[..., list[Any]],
     monkeypatch: pytest.MonkeyPatch,
@@ -122,7 +122,8 @@ def test_same_batch_on_more_processes_says_nothing(
         assert main([*flags, "--max_steps", "2", "--resume_from_checkpoint", *more]) == 1
         error = capsys.readouterr().err
         assert "far enough" in error
-        assert ("the batch stays 8 rows x 1" in error) == told
+        assert ("on 4 processes instead of 1" if not told else "9 x 1 would be another run") in error
+        assert "the batch stays 8 rows x 1 as at the first start" in error
 
 
 def _refuse(*_: object, **__: object) -> None:
