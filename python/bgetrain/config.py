@@ -193,7 +193,9 @@ class RunConfig:
     gradient_checkpointing: bool = _setting(
         False, "less memory for one more forward pass", flags=("activation_checkpointing",)
     )
-    torch_compile: bool = _setting(False, "compile the transformer, which takes a minute and makes steps faster")
+    torch_compile: bool = _setting(
+        False, "compile the transformer with torch.compile; costs a minute or more at the start"
+    )
     use_cpu: bool = _setting(False, "stay on the CPU", flags=("no_cuda",))
     seed: int = _setting(42, "decides batches, dropout and random weights", low=0, high=2**63 - 1)
     logging_steps: int = _setting(10, "steps between two records of metrics.jsonl", low=1)

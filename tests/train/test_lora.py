@@ -140,6 +140,7 @@ def test_run_and_resume(
     fake_data()
     whole, again = tmp_path / "whole", tmp_path / "again"
     assert main(_flags(model, whole, *more)) == 0
+    assert "in adapters, which alone learn" in capsys.readouterr().err
     base, result = load_file(model / "model.safetensors"), load_file(whole / "model.safetensors")
     assert base.keys() == result.keys()
     # what has no adapter is as it was; what has one is not
