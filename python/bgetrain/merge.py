@@ -108,22 +108,14 @@ def merge(
     result = _read(names[0])
     average = result.backbone.state_dict()
     _check_finite(names[0], average)
-    instruction = result.query_instruction if query_instruction is None else query_instruction
     recipes, dtypes, total = [_recipe(result)], {_dtype(result)}, shares[0]
     for name, share in zip(names[1:], shares[1:], strict=True):
-        other = _read(name)
-        _check_settings(names[0], result, name, other, instructions=query_instruction is None)
-        tensors = other.backbone.state_dict()
-        _check_tensors(names[0], average, name, tensors)
         total += share
-        with torch.no_grad():
-            for key, value in average.items():
-                if value.is_floating_point():
-                    value.lerp_(tensors[key], share / total)
-        result.max_seq_length = min(result.max_seq_length, other.max_seq_length)
-        recipes.append(_recipe(other))
-        dtypes.add(_dtype(other))
-    result.query_instruction = instruction
+        recipe, dtype = _add(names[0], result, average, name, share / total, instructions=query_instruction is None)
+        recipes.append(recipe)
+        dtypes.add(dtype)
+    if query_instruction is not None:
+        result.query_instruction = query_instruction
     stored = dtypes.pop() if len(dtypes) == 1 else "float32"
     if stored in _HALF:
         result.backbone.to(getattr(torch, stored))
@@ -159,6 +151,24 @@ def _read(name: str) -> Encoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Encoder.load(name)
+
+
+def _add(
+    first: str, result: Encoder, average: dict[str, Tensor], name: str, share: float, *, instructions: bool
+) -> tuple[dict[str, Any], str]:
+    """Moves the average towards one more model, which is let go at the end; gives its recipe and dtype."""
+    import torch
+
+    other = _read(name)
+    _check_settings(first, result, name, other, instructions=instructions)
+    tensors = other.backbone.state_dict()
+    _check_tensors(first, average, name, tensors)
+    with torch.no_grad():
+        for key, value in average.items():
+            if value.is_floating_point():
+                value.lerp_(tensors[key], share)
+    result.max_seq_length = min(result.max_seq_length, other.max_seq_length)
+    return _recipe(other), _dtype(other)
 
 
 def _check_settings(first: str, one: Encoder, name: str, other: Encoder, *, instructions: bool) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,24 @@ def test_models_without_the_unused_head(models: list[Path], tmp_path: Path) -> N
     torch.rand(3)
     merge([tmp_path / "a", tmp_path / "b"], tmp_path / "two")
     assert (tmp_path / "one/model.safetensors").read_bytes() == (tmp_path / "two/model.safetensors").read_bytes()
+
+
+def test_two_models_in_memory_at_a_time(models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+    most = 0
+    load = Encoder.load
+
+    def counted(name: str) -> Any:
+        nonlocal most
+        gc.collect()
+        most = max(most, len(alive) + 1)
+        encoder = load(name)
+        alive.add(encoder.backbone)
+        return encoder
+
+    monkeypatch.setattr(Encoder, "load", counted)
+    merge([*models, *models], tmp_path / "out")
+    assert most == 2
 
 
 def test_opens_in_sentence_transformers(models: list[Path], tmp_path: Path) -> None:
