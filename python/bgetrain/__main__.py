@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _HELP = """\
-usage: bgetrain {train,evaluate} ...
+usage: bgetrain {train,evaluate,merge} ...
 
   train      fine-tune a text encoder on a shard set      (the same as `torchrun python/train.py`)
   evaluate   measure a model on retrieval collections
+  merge      average the weights of models
 
 `bgetrain VERB --help` says more. Data is prepared by `bgeprep`.
 """
@@ -41,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return train(words[1:])
     if verb == "evaluate":
         return _evaluate(words[1:])
-    sys.stderr.write(f"error: unknown verb {verb}: expected train or evaluate\n")
+    if verb == "merge":
+        return _merge(words[1:])
+    sys.stderr.write(f"error: unknown verb {verb}: expected train, evaluate or merge\n")
     return 2
 
 
@@ -52,6 +55,17 @@ def _evaluate(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bgetrain evaluate", description=evaluate.__doc__)
     evaluate.add_arguments(parser)
     return report(lambda: evaluate.run(parser.parse_args(words)))
+
+
+def _merge(words: list[str]) -> int:
+    from bgetrain import merge
+    from bgetrain.main import report
+
+    parser = argparse.ArgumentParser(
+        prog="bgetrain merge", description=merge.TEACHING, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    merge.add_arguments(parser)
+    return report(lambda: merge.run(parser.parse_args(words)))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import sys
 from dataclasses import Field, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_origin, get_type_hints
 
+from bgetrain.arguments import not_ours
 from bgetrain.config import TrainConfig
 from bgetrain.errors import ConfigError
 
@@ -39,10 +40,10 @@ Fine-tune a text encoder on the batches of a shard set.
   torchrun --nproc_per_node 2 python/train.py --config configs/finetune.toml --data shards/ \\
       --model_name_or_path BAAI/bge-small-en-v1.5 --output_dir output/mine
 
-A step takes per_device_train_batch_size x processes x gradient_accumulation_steps queries. Each query is
-trained to score its own positive above all other documents of the batch, over all processes. The output
-folder gets config.toml (all settings as used), metrics.jsonl, checkpoint-<step>/ and, at the end, the
-model itself; it opens in sentence-transformers.
+A batch takes global_batch_size queries, or per_device_train_batch_size x processes; a step takes
+gradient_accumulation_steps batches. Each query is trained to score its own positive above all other
+documents of the batch, over all processes. The output folder gets config.toml (all settings as used),
+metrics.jsonl, checkpoint-<step>/ and, at the end, the model itself; it opens in sentence-transformers.
 
 After an interruption: the same command with --resume_from_checkpoint last"""
 
@@ -111,6 +112,8 @@ class Setting:
             raise ConfigError(f"{where} {text}: expected {_KIND_NAMES[self.kind]}") from None
 
 
+_ELSEWHERE = "elsewhere."
+
 _KIND_NAMES: dict[type, str] = {
     str: "a text",
     int: "a whole number",
@@ -158,6 +161,7 @@ def read_toml(path: Path) -> dict[str, object]:
 def from_document(document: Mapping[str, object], where: str) -> dict[str, object]:
     """Dotted names and values of a parsed file, checked; see `read_toml`."""
     by_name = {spelling: setting for setting in all_settings() for spelling in setting.flags}
+    elsewhere = not_ours(by_name)
     sections = {setting.section for setting in all_settings()}
     values: dict[str, object] = {}
     for key, value in document.items():
@@ -165,6 +169,9 @@ def from_document(document: Mapping[str, object], where: str) -> dict[str, objec
         if isinstance(value, dict) and key in sections:
             items = {f"{key}.{name}": item for name, item in value.items()}
         for name, item in items.items():
+            if name in elsewhere:
+                elsewhere[name].check(str(item).lower() if isinstance(item, bool) else item, f"{where}: {name}")
+                continue
             if name not in by_name or isinstance(item, dict):
                 raise ConfigError(f"{where}: unknown key `{name}`{_nearest(name, by_name)}")
             setting = by_name[name]
@@ -203,7 +210,17 @@ def parse_flags(arguments: Sequence[str]) -> tuple[str | None, dict[str, object]
         group = parser.add_argument_group(f"[{section.name}]")
         for setting in (setting for setting in settings if setting.section == section.name):
             _add_flag(group, setting)
+    # names of other trainers are known too: refused with what to use instead, unless they say what is done anyway
+    elsewhere = not_ours([spelling for setting in settings for spelling in setting.flags])
+    for name in elsewhere:
+        parser.add_argument(f"--{name}", dest=f"{_ELSEWHERE}{name}", nargs="*", help=argparse.SUPPRESS)
     known, unknown = parser.parse_known_args(list(arguments))
+    for name, words in list(vars(known).items()):
+        if name.startswith(_ELSEWHERE):
+            elsewhere[name.removeprefix(_ELSEWHERE)].check(
+                " ".join(words) if words else "true", f"--{name.partition('.')[2]}"
+            )
+            delattr(known, name)
     if unknown:
         spellings = ["config", *(spelling for setting in settings for spelling in setting.flags)]
         name = unknown[0].removeprefix("--").partition("=")[0]

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from bgetrain.checkpoint import TrainerState, load_optimizer, optimizer_tensors, save_checkpoint
+from bgetrain.ema import WeightAverage
 from bgetrain.errors import Interrupted, RankError, TrainingError
 from bgetrain.export import save_pretrained
 from bgetrain.gather import average_gradients, broadcast_parameters, exchange, gather_rows, lost_a_rank
@@ -26,6 +27,8 @@ from bgetrain.metrics import Meter, MetricLog, Record, note
 from bgetrain.objective import batch_gradient
 from bgetrain.optim import build_optimizer, learning_rate_at, set_learning_rate
 from bgetrain.settings import to_toml
+from bgetrain.trained import as_exported, load_trained, trained_files
+from bgetrain.wandb_log import open_wandb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from bgetrain.data import BatchStream, TrainBatch
     from bgetrain.encode import Encoder
     from bgetrain.gather import Ranks
+    from bgetrain.wandb_log import WandbBoard
 
 __all__ = ["Trainer"]
 
@@ -48,6 +52,7 @@ class Trainer:
 
     Attributes:
         step: optimiser steps done.
+        average: of the weights; `with average.applied(encoder)` is the model as it will be saved.
     """
 
     def __init__(
@@ -87,6 +92,7 @@ class Trainer:
         self._chunking = chunking
         self._guide = guide
         self._optimizer = build_optimizer(encoder, config.optim)
+        self.average = WeightAverage(encoder, config.optim.ema_decay)
         self._parameters = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
         self._meter = Meter(ranks)
         self._log: MetricLog | None = None
@@ -98,6 +104,7 @@ class Trainer:
         Raises:
             CheckpointError: it does not fit the model.
         """
+        load_trained(self._encoder, self.average, checkpoint, adapters=self._config.model.lora_rank > 0)
         load_optimizer(self._optimizer, checkpoint.optimizer())
         self._stream.resume(checkpoint.state.loader)
         self._saved_step = self.step
@@ -117,6 +124,8 @@ class Trainer:
         if self.step == 0:
             self._seed()
         broadcast_parameters(self._encoder, self._ranks)
+        if self.step == 0:
+            self.average.load({})
         self._encoder.train()
         self._log = MetricLog(
             self._folder,
@@ -124,6 +133,7 @@ class Trainer:
             total_steps=self._state.total_steps,
             after_step=self.step,
             tensorboard=run.report_to == "tensorboard",
+            board=self._open_wandb() if run.report_to == "wandb" else None,
         )
         try:
             with StopSignal() as stop:
@@ -155,6 +165,9 @@ class Trainer:
         finally:
             self._log.close()
         self._export(self._folder)
+
+    def _open_wandb(self) -> WandbBoard | None:
+        return open_wandb(self._folder, self._config, after_step=self.step) if self._ranks.is_main else None
 
     def _steps_left(self) -> Iterator[list[TrainBatch]]:
         """The batches of each step that is still to do."""
@@ -190,6 +203,7 @@ class Trainer:
         limit = config.optim.max_grad_norm or math.inf
         self._meter.add_step(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
         self._optimizer.step()
+        self.average.update()
         self.step += 1
 
     def _learning_rate(self, step: int) -> float:
@@ -237,11 +251,13 @@ class Trainer:
             rng=rng,
             config=to_toml(self._config),
             keep=self._config.run.save_total_limit,
+            more=trained_files(self._encoder, self.average, adapters=self._config.model.lora_rank > 0),
         )
 
     def _export(self, folder: Path) -> None:
         if self._ranks.is_main:
-            save_pretrained(self._encoder, folder, recipe={**self._recipe, "steps": self.step})
+            with as_exported(self._encoder, self.average):
+                save_pretrained(self._encoder, folder, recipe={**self._recipe, "steps": self.step})
 
     def _anyone(self, wish: bool) -> bool:
         """Whether any rank was asked to stop: all ranks must stop after the same step."""
