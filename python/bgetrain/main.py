@@ -113,11 +113,13 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
     from bgetrain.data import BatchStream, describe_shards, open_loader
     from bgetrain.metrics import note
     from bgetrain.trainer import Trainer
+    from bgetrain.watch import Watch, open_collections
 
     shards = describe_shards(config.data.train_data)
     encoder = _load_encoder(config, checkpoint)
     folder = _output_folder(config, checkpoint, ranks)
     config = _resolve(config, encoder, shards, ranks)
+    collections = open_collections(config.eval)
     state = _start_state(config, checkpoint, shards, ranks)
     config = replace(config, run=replace(config.run, output_dir=str(folder)))
     if ranks.is_main:
@@ -142,19 +144,30 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
         if config.run.gradient_checkpointing:
             encoder.checkpoint_activations()
         recipe = _recipe(config, encoder, shards, state, ranks)
+        every = config.eval.eval_steps or config.run.save_steps
         trainer = Trainer(
-            encoder=encoder, stream=stream, config=config, ranks=ranks, folder=folder, state=state, recipe=recipe
+            encoder=encoder,
+            stream=stream,
+            config=config,
+            ranks=ranks,
+            folder=folder,
+            state=state,
+            recipe=recipe,
+            watch=Watch(config.eval, collections, every=every, ranks=ranks, stored=state.evaluation),
+            sources=shards.names,
         )
         if checkpoint is not None:
             trainer.resume(checkpoint)
         if ranks.is_main:
             _announce(config, encoder, shards, state, ranks)
+            for line in (line for collection in collections for line in collection.warnings()):
+                note(f"warning: {line}")
         try:
             trainer.train()
         except (BgeprepError, OSError) as error:
             raise RankError(f"rank {ranks.rank}: {error}") from error
         if ranks.is_main:
-            note(f"the model is in {folder}")
+            note(f"the model is in {folder}; report.html beside it shows the run")
     finally:
         stream.close()
 
