@@ -70,7 +70,12 @@ def _headline(story: Story, title: str) -> Markup:
     return join(
         tag("p", "Training run", class_="kicker"),
         tag("h1", title),
-        tag("p", tag("span", _state(story), class_="chip state"), f"  {started}", class_="intro"),
+        tag(
+            "p",
+            tag("span", _state(story), class_="chip state"),
+            f"  started {started}" if started else None,
+            class_="intro",
+        ),
         tag("div", cards, class_="cards"),
     )
 

@@ -50,8 +50,9 @@ def evaluation(story: Story) -> Markup | None:
     ]
     if len(names) > 1:
         lines.append(Line("mean", COLOURS[-1], story.scores(None, metric), marked=best))
+    of_all = ", mean of the collections" if len(names) > 1 else ""
     others = [
-        figure(f"{other}, mean of the collections", [Line(other, COLOURS[0], story.scores(None, other))])
+        figure(f"{other}{of_all}", [Line(other, COLOURS[0], story.scores(None, other))], write=_score)
         for other in last["mean"]
         if other != metric
     ]
@@ -156,9 +157,7 @@ def speed(story: Story) -> Markup | None:
     tokens = story.points("tokens_per_second")
     body = _figures(
         figure("Pairs a second", [Line("pairs", "kept", story.points("pairs_per_second"))], zero=True, smooth=True),
-        figure(
-            "Tokens a second", [Line("tokens", "quality", story.points("tokens_per_second"))], zero=True, smooth=True
-        ),
+        figure("Tokens a second", [Line("tokens", "quality", tokens)], zero=True, smooth=True),
         figure("Lost to padding and waiting", lost, zero=True, write=_percent),
         figure("Share of what the devices can do in bf16", used, zero=True, write=_percent),
         figure("Model TFLOP/s of a process", [Line("TFLOP/s", "merged", story.points("tflops"))], zero=True),
