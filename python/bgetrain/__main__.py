@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _HELP = """\
-usage: bgetrain {train,evaluate,merge} ...
+usage: bgetrain {train,evaluate,report,merge} ...
 
   train      fine-tune a text encoder on a shard set      (the same as `torchrun python/train.py`)
   evaluate   measure a model on retrieval collections
+  report     make the page of a run again, finished or not (report.html)
   merge      average the weights of models
 
 `bgetrain VERB --help` says more. Data is prepared by `bgeprep`.
@@ -42,9 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return train(words[1:])
     if verb == "evaluate":
         return _evaluate(words[1:])
+    if verb == "report":
+        return _report(words[1:])
     if verb == "merge":
         return _merge(words[1:])
-    sys.stderr.write(f"error: unknown verb {verb}: expected train, evaluate or merge\n")
+    sys.stderr.write(f"error: unknown verb {verb}: expected train, evaluate, report or merge\n")
     return 2
 
 
@@ -66,6 +69,21 @@ def _merge(words: list[str]) -> int:
     )
     merge.add_arguments(parser)
     return report(lambda: merge.run(parser.parse_args(words)))
+
+
+def _report(words: list[str]) -> int:
+    from bgetrain.main import report
+    from bgetrain.report import write_report
+
+    parser = argparse.ArgumentParser(
+        prog="bgetrain report",
+        description="Writes one HTML file about a training run; it loads nothing: open it in a browser, or send it.",
+    )
+    parser.add_argument("output_dir", help="the run's folder, which holds metrics.jsonl and config.toml")
+    parser.add_argument("--out", help="the page to write (report.html in that folder)")
+    parser.add_argument("--title", help="what the page calls the run (the folder's name)")
+    given = parser.parse_args(words)
+    return report(lambda: print(write_report(given.output_dir, given.out, title=given.title)))
 
 
 if __name__ == "__main__":

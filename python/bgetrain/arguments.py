@@ -47,7 +47,7 @@ fix_position_embedding=false | | all weights are trained, or --lora_rank adapter
 sentence_pooling_method | = | cls, mean; the model's own where none is given
 normalize_embeddings | = | the model's own where none is given
 sub_batch_size | | --micro_batch_tokens, in tokens; unlike theirs it bounds memory, and is found by itself
-kd_loss_type | = |
+kd_loss_type | = | kl_div, margin_mse; their m3_kd_loss is not here
 use_mrl=true | | --mrl_dims alone switches it on
 mrl_dims | = |
 # FlagEmbedding, the trainer of BGE v1 and v1.5
@@ -199,7 +199,7 @@ trackio_static_space_id | | --report_to tensorboard or wandb
 scale | | --temperature, its inverse: scale 50 is temperature 0.02
 gather_across_devices | negatives_cross_device | on here, off there
 mini_batch_size | | --micro_batch_tokens, in tokens
-mini_batch_num_tokens | | --micro_batch_tokens
+mini_batch_num_tokens | micro_batch_tokens | found at the start where none is given
 batch_sampler | | a batch never holds two rows with the same text
 multi_dataset_batch_sampler | | --batch_by, and --source_alpha for the shares
 prompts | | --query_instruction_for_retrieval

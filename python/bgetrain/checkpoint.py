@@ -10,7 +10,8 @@
   optimizer.safetensors    first and second moments and step count of each weight, by the weight's name
   rng.safetensors          state of the random generators of each rank
   config.toml              all settings of the run
-  trainer_state.json       step, batch size, place of the loader
+  trainer_state.json       step, batch size, place of the loader, what evaluations have shown
+<output>/best.json         which of them is best, where models are measured while training
 ```
 
 A checkpoint is written under `<output>/.saving/`, flushed, and renamed: a folder named `checkpoint-<step>`
@@ -23,7 +24,7 @@ import json
 import os
 import re
 import shutil
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -41,15 +42,18 @@ if TYPE_CHECKING:
 __all__ = [
     "Checkpoint",
     "TrainerState",
+    "checkpoint_folder",
     "find_checkpoint",
     "list_checkpoints",
     "load_optimizer",
     "optimizer_tensors",
     "remove_run",
     "save_checkpoint",
+    "write_best",
 ]
 
 _STATE, _OPTIMIZER, _RNG, _CONFIG = "trainer_state.json", "optimizer.safetensors", "rng.safetensors", "config.toml"
+_BEST = "best.json"
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -66,6 +70,7 @@ class TrainerState:
         world_size: processes that made the checkpoint; for the log and the random state.
         shards: hash of the shard set.
         loader: where the loader stands.
+        evaluation: what evaluations have shown (`watch.Progress`); empty in states from before they came.
     """
 
     version: int = 1
@@ -76,6 +81,7 @@ class TrainerState:
     world_size: int
     shards: str
     loader: dict[str, Any]
+    evaluation: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +129,8 @@ def remove_run(output: Path) -> None:
     """Removes the checkpoints and metrics of an earlier run, so that a new one in its place stands alone."""
     for folder in [*list_checkpoints(output), output / "tensorboard"]:
         shutil.rmtree(folder, ignore_errors=True)
-    (output / "metrics.jsonl").unlink(missing_ok=True)
+    for name in ("metrics.jsonl", _BEST, "report.html"):
+        (output / name).unlink(missing_ok=True)
 
 
 def find_checkpoint(wanted: str, output: Path | None, *, runs: Path = Path("output")) -> Checkpoint:
@@ -159,7 +166,8 @@ def _read(folder: Path) -> Checkpoint:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content.get("version") != TrainerState.__dataclass_fields__["version"].default:
             raise CheckpointError(f"{file}: version {content.get('version')}, expected 1", path=str(file))
-        state = TrainerState(**{item.name: content[item.name] for item in fields(TrainerState)})
+        later: dict[str, Any] = {"evaluation": {}}
+        state = TrainerState(**{item.name: {**later, **content}[item.name] for item in fields(TrainerState)})
     except (ValueError, KeyError, AttributeError) as error:
         if isinstance(error, CheckpointError):
             raise
@@ -177,8 +185,9 @@ def save_checkpoint(
     config: str,
     keep: int,
     more: Mapping[str, dict[str, Tensor]] | None = None,
+    best: int | None = None,
 ) -> Path:
-    """Writes `checkpoint-<step>` whole or not at all, then removes the oldest beyond `keep`.
+    """Writes `checkpoint-<step>` whole or not at all, then removes the oldest beyond `keep` but for the best.
 
     Args:
         output: the run's folder.
@@ -189,6 +198,7 @@ def save_checkpoint(
         config: the settings as TOML.
         keep: checkpoints to keep, at least 1.
         more: file name without suffix → tensors; files without tensors are not written.
+        best: step of the checkpoint that stays besides, None where none is known to be best.
 
     Returns:
         The checkpoint's folder.
@@ -196,7 +206,7 @@ def save_checkpoint(
     Raises:
         OSError: the disk is full or cannot be written; earlier checkpoints stay.
     """
-    final = output / f"checkpoint-{state.step}"
+    final = output / _folder_name(state.step)
     saving = output / ".saving"
     shutil.rmtree(saving, ignore_errors=True)
     folder = saving / final.name
@@ -221,9 +231,32 @@ def save_checkpoint(
     finally:
         shutil.rmtree(saving, ignore_errors=True)
     for old in list_checkpoints(output)[:-keep]:
-        if old != final:
+        if old != final and old != checkpoint_folder(output, best):
             shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def _folder_name(step: int) -> str:
+    return f"checkpoint-{step}"
+
+
+def checkpoint_folder(output: Path, step: int | None) -> Path | None:
+    """The whole checkpoint of a step, None where there is none."""
+    folder = output / _folder_name(step or 0)
+    return folder if step is not None and (folder / _STATE).is_file() else None
+
+
+def write_best(output: Path, step: int | None, *, metric: str, value: float | None) -> None:
+    """Says in `best.json` which checkpoint is best; removes it where none is."""
+    file = output / _BEST
+    if step is None:
+        file.unlink(missing_ok=True)
+        return
+    content = {"checkpoint": _folder_name(step), "step": step, "metric": metric, "value": value}
+    beside = output / f".{_BEST}.part"
+    beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    _flush(beside)
+    beside.replace(file)
 
 
 def _flush(path: Path) -> None:

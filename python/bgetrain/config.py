@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from bgetrain.errors import ConfigError
+from bgetrain.ranking import METRICS
 
-__all__ = ["DataConfig", "LossConfig", "ModelConfig", "OptimConfig", "RunConfig", "TrainConfig"]
+__all__ = ["DataConfig", "EvalConfig", "LossConfig", "ModelConfig", "OptimConfig", "RunConfig", "TrainConfig"]
 
 
 def _setting(
@@ -197,6 +198,40 @@ class OptimConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EvalConfig:
+    """What is measured on the way, and what follows from it."""
+
+    eval_data: str | None = _setting(
+        None, "collection in the BEIR layout, or a folder of them, measured while training [none is]"
+    )
+    eval_split: str = _setting("dev", "judgements to use, qrels/<split>.tsv; reported scores should come from others")
+    eval_steps: int | None = _setting(None, "steps between two evaluations [--save_steps]; the last is always", low=1)
+    eval_on_start: bool = _setting(False, "measure the model before the first step too")
+    eval_query_max_len: int | None = _setting(None, "tokens a query is cut to [the model's limit]", low=4)
+    eval_passage_max_len: int | None = _setting(None, "tokens a document is cut to [the model's limit]", low=4)
+    metric_for_best_model: str = _setting(
+        "ndcg@10", "its mean over the collections decides which checkpoint is best", choices=METRICS
+    )
+    load_best_model_at_end: bool = _setting(False, "export the best checkpoint instead of the last step")
+    early_stopping_patience: int | None = _setting(
+        None, "stop after this many evaluations in a row without an improvement [never]", low=1
+    )
+    early_stopping_threshold: float = _setting(0.0, "by how much a score has to be higher to count as one", low=0.0)
+
+    def __post_init__(self) -> None:
+        """Checks the limits of each key."""
+        _check(self)
+        if self.eval_data is None:
+            for name, given in (
+                ("eval_on_start", self.eval_on_start),
+                ("load_best_model_at_end", self.load_best_model_at_end),
+                ("early_stopping_patience", self.early_stopping_patience is not None),
+            ):
+                if given:
+                    raise ConfigError(f"--{name}: nothing is measured", hint="--eval_data names a collection")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
     """How long, how large, where to, and what is said on the way."""
 
@@ -235,11 +270,14 @@ class RunConfig:
     seed: int = _setting(42, "decides batches, dropout and random weights", low=0, high=2**63 - 1)
     logging_steps: int = _setting(10, "steps between two records of metrics.jsonl", low=1)
     save_steps: int = _setting(500, "steps between two checkpoints", low=1)
-    save_total_limit: int = _setting(2, "checkpoints kept", low=1)
+    save_total_limit: int = _setting(2, "checkpoints kept, the newest; the best one stays besides", low=1)
     report_to: str = _setting("tensorboard", "metrics besides metrics.jsonl", choices=("tensorboard", "wandb", "none"))
     run_name: str | None = _setting(None, "the run's name in wandb [the output folder's]")
     resume_from_checkpoint: str | None = _setting(
         None, "go on from a checkpoint folder, or from the last one (`last`) of --output_dir"
+    )
+    peak_tflops: float | None = _setting(
+        None, "bf16 TFLOP/s of a device without sparsity, for MFU [a table of GPUs]", above=0.0
     )
     ddp_timeout: int = _setting(1800, "seconds a process waits for the others", low=1)
 
@@ -259,6 +297,7 @@ class TrainConfig:
         data: what is read and how texts are cut.
         loss: InfoNCE.
         optim: AdamW and its schedule.
+        eval: what is measured on the way.
         run: how long, how large, where to.
     """
 
@@ -266,4 +305,5 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
     run: RunConfig = field(default_factory=RunConfig)

@@ -7,6 +7,7 @@ BgetrainError
 ├── ModelError       (ValueError)    a folder or name that is no usable model           exit 1
 ├── CheckpointError  (ValueError)    a checkpoint that is absent, damaged or foreign    exit 1
 ├── RankError        (RuntimeError)  what one rank met and the others did not            exit 1
+├── ReportError      (ValueError)    a folder that holds no run to make a page of        exit 1
 ├── TrainingError    (RuntimeError)  training that cannot go on (loss is not a number)  exit 1
 └── Interrupted                      a signal asked to stop; what was done is saved     exit 130
 ```
@@ -26,6 +27,7 @@ __all__ = [
     "LaunchError",
     "ModelError",
     "RankError",
+    "ReportError",
     "TrainingError",
 ]
 
@@ -68,6 +70,10 @@ class ModelError(BgetrainError, ValueError):
 
 class CheckpointError(BgetrainError, ValueError):
     """A checkpoint that is absent, incomplete, damaged or made from other data."""
+
+
+class ReportError(BgetrainError, ValueError):
+    """A folder that holds no run, or whose records are damaged."""
 
 
 class TrainingError(BgetrainError, RuntimeError):

@@ -16,15 +16,18 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bgetrain.bm25 import bm25_run
 from bgetrain.collection import Collection, find_collections, open_collection
-from bgetrain.errors import ConfigError, ModelError
+from bgetrain.errors import ConfigError
 from bgetrain.ranking import METRICS, Run, drop_identical_ids, mean_scores, score_run, trec_order
+
+if TYPE_CHECKING:
+    from bgetrain.gather import Ranks
 
 __all__ = ["TOP_K", "TextEncoder", "add_arguments", "evaluate", "evaluate_bm25", "run"]
 
@@ -32,7 +35,7 @@ TOP_K = 1000
 """Documents kept for each query: the depth of MAP@1000."""
 
 PIECE = 2048
-"""Documents encoded and searched at a time."""
+"""Documents read at a time for BM25."""
 
 Progress = Callable[[str], None]
 
@@ -69,6 +72,9 @@ def evaluate(
     device: str | None = None,
     runs: dict[str, Run] | None = None,
     progress: Progress = lambda _: None,
+    both_forms: bool = True,
+    ranks: Ranks | None = None,
+    stop_wanted: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Searches a collection with a model and scores what it finds.
 
@@ -83,52 +89,56 @@ def evaluate(
         batch_tokens: most tokens computed at once, padding included.
         ignore_identical_ids: leave out the document whose id is the query's.
         device: where to compute; None stays where the encoder is.
-        runs: filled with the runs found, by `without` and `with` (instruction).
+        runs: filled with the runs found, by `without` and `with` (instruction); with several ranks, those of
+            this rank's share of the queries.
         progress: called with a line of text as the work goes on.
+        both_forms: search without the instruction too where there is one.
+        ranks: share the work with these processes, which must all call it; None is one process alone. Their
+            number changes no score.
+        stop_wanted: whether this process was asked to stop.
 
     Returns:
         `{"collection", "split", "documents", "queries", "judgements", "missing": {"queries", "documents"},
-        "instruction", "without": {metric: value}, "with": {…} or None}`.
+        "instruction", "without": {metric: value} or None, "with": {…} or None}`.
 
     Raises:
         CollectionError: the collection cannot be read.
         ModelError: the model gives vectors that are not finite.
+        retrieval.Stopped: a rank was asked to stop.
     """
     # torch is imported where it is first needed, so that the command's help and its errors come at once.
-    from bgetrain.search import TopK, id_places
+    from bgetrain.gather import Ranks
+    from bgetrain.retrieval import gather_scores, retrieve
 
     if not isinstance(collection, Collection):
         collection = open_collection(collection, split)
+    ranks = ranks or Ranks()
     instruction = encoder.query_instruction if query_instruction is None else query_instruction
-    forms = {"without": ""} | ({"with": instruction} if instruction else {})
-    options: dict[str, Any] = {"batch_tokens": batch_tokens, "device": device}
-    texts = list(collection.queries.values())
-    queries = np.concatenate(
-        [encoder.encode(texts, instruction=form, max_length=query_max_len, **options) for form in forms.values()]
+    forms = {"without": ""} if both_forms or not instruction else {}
+    forms |= {"with": instruction} if instruction else {}
+    found = retrieve(
+        encoder,
+        collection,
+        list(forms.values()),
+        # one more, so that a document left out for its id does not shorten the list
+        top_k=TOP_K + ignore_identical_ids,
+        query_max_len=query_max_len,
+        passage_max_len=passage_max_len,
+        batch_tokens=batch_tokens,
+        device=device,
+        ranks=ranks,
+        stop_wanted=stop_wanted,
+        progress=progress,
     )
-    _check_finite(queries, f"{collection.name}: queries")
-    # One more, so that a document left out for its id does not shorten the list.
-    best = TopK(queries, TOP_K + ignore_identical_ids, device or "cpu")
-    places = id_places(collection.document_ids)
-    done = 0
-    for piece in collection.documents(PIECE):
-        vectors = encoder.encode(piece, max_length=passage_max_len, **options)
-        _check_finite(vectors, f"{collection.name}: documents {done + 1} to {done + len(piece)}")
-        best.add(vectors, places[done : done + len(piece)])
-        done += len(piece)
-        progress(f"{collection.name}: {done:,} of {len(places):,} documents encoded")
-
-    scores, found = best.result()
-    id_at = np.empty(len(places), dtype=object)
-    id_at[places] = collection.document_ids
-    report = _describe(collection) | {"instruction": instruction, "with": None}
-    for number, form in enumerate(forms):
-        rows = slice(number * len(texts), (number + 1) * len(texts))
-        found_run = {
-            query: list(zip(id_at[row].tolist(), values.tolist(), strict=True))
-            for query, row, values in zip(collection.queries, found[rows], scores[rows], strict=True)
-        }
-        report[form], kept = _score(found_run, collection, ignore_identical_ids)
+    report = _describe(collection) | {"instruction": instruction, "without": None, "with": None}
+    for form, found_run in zip(forms, found, strict=True):
+        kept = _cut(found_run, ignore_identical_ids)
+        own = score_run(kept, {query: collection.qrels[query] for query in kept})
+        values = np.array([[row[metric] for metric in METRICS] for row in own.values()], dtype=np.float64)
+        shared = gather_scores(values.reshape(-1, len(METRICS)), len(collection.queries), ranks).tolist()
+        by_query = dict(zip(collection.queries, (dict(zip(METRICS, row, strict=True)) for row in shared), strict=True))
+        # in the order of the judgements, since the order decides the last bit of a sum
+        report[form] = mean_scores({query: by_query[query] for query in collection.qrels})
         if runs is not None:
             runs[form] = kept
     return report
@@ -139,10 +149,10 @@ def evaluate_bm25(
 ) -> dict[str, float]:
     """Returns metric → value of BM25 on the collection; see `evaluate` for the arguments."""
     found = bm25_run(_texts(collection), collection.queries, top_k=TOP_K + ignore_identical_ids)
-    scores, kept = _score(found, collection, ignore_identical_ids)
+    kept = _cut(found, ignore_identical_ids)
     if runs is not None:
         runs["bm25"] = kept
-    return scores
+    return mean_scores(score_run(kept, collection.qrels))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -249,18 +259,11 @@ def _describe(collection: Collection) -> dict[str, Any]:
     }
 
 
-def _score(found: Run, collection: Collection, ignore_identical_ids: bool) -> tuple[dict[str, float], Run]:
-    """The metrics of a run, and the run cut to the depth that they see."""
+def _cut(found: Run, ignore_identical_ids: bool) -> Run:
+    """A run cut to the depth that the metrics see."""
     if ignore_identical_ids:
         found = drop_identical_ids(found)
-    kept = {query: documents[:TOP_K] for query, documents in found.items()}
-    return mean_scores(score_run(kept, collection.qrels)), kept
-
-
-def _check_finite(vectors: NDArray[np.float32], what: str) -> None:
-    bad = int((~np.isfinite(vectors)).any(axis=1).sum())
-    if bad:
-        raise ModelError(f"{what}: {bad} of {len(vectors)} vectors are not finite; the weights are damaged")
+    return {query: documents[:TOP_K] for query, documents in found.items()}
 
 
 def _texts(collection: Collection) -> Iterator[tuple[str, str]]:

@@ -37,11 +37,13 @@ class _Chunk:
     Attributes:
         rows: int64 [b], indices of the texts.
         vectors: float [b, D], with its graph where it was kept.
+        tokens: padding included.
         rng: random states before the chunk where it was not kept.
     """
 
     rows: NDArray[np.int64]
     vectors: Tensor
+    tokens: int
     rng: list[Tensor] | None
 
 
@@ -50,15 +52,15 @@ class CachedVectors:
 
     Attributes:
         vectors: float [N, D], in the order of the texts; takes the gradient of the loss.
-        computed: tokens computed so far, padding included.
-        replayed: chunks that the backward pass computes again.
+        computed: tokens that went through the encoder, padding included.
+        replayed: those of them that the backward pass computes again.
     """
 
-    def __init__(self, encoder: Encoder, rows: TokenRows, chunks: list[_Chunk], computed: int, *, bf16: bool) -> None:
+    def __init__(self, encoder: Encoder, rows: TokenRows, chunks: list[_Chunk], *, bf16: bool) -> None:
         """Puts the chunks' vectors in the order of the texts."""
         self._encoder, self._rows, self._chunks, self._bf16 = encoder, rows, chunks, bf16
-        self.computed = computed
-        self.replayed = sum(chunk.rng is not None for chunk in chunks)
+        self.computed = sum(chunk.tokens for chunk in chunks)
+        self.replayed = sum(chunk.tokens for chunk in chunks if chunk.rng is not None)
         if chunks:
             back = np.argsort(np.concatenate([chunk.rows for chunk in chunks]), kind="stable")
             flat = torch.cat([chunk.vectors.detach() for chunk in chunks])
@@ -82,8 +84,7 @@ class CachedVectors:
             vectors = chunk.vectors
             if chunk.rng is not None:
                 _restore(chunk.rng, self._encoder.device)
-                vectors, computed = _forward(self._encoder, self._rows, chunk.rows, bf16=self._bf16)
-                self.computed += computed
+                vectors, _ = _forward(self._encoder, self._rows, chunk.rows, bf16=self._bf16)
             del chunk
             vectors.backward(part)  # type: ignore[no-untyped-call]
             del vectors
@@ -113,14 +114,13 @@ def embed_cached(
         if room < 0:
             break
         kept.add(place)
-    done, computed = [], 0
+    done = []
     for place, chunk in enumerate(chunks):
         rng = None if place in kept else _random_states(encoder.device)
         with torch.set_grad_enabled(place in kept):
             vectors, tokens = _forward(encoder, rows, chunk, bf16=bf16)
-        computed += tokens
-        done.append(_Chunk(chunk, vectors, rng))
-    return CachedVectors(encoder, rows, done, computed, bf16=bf16)
+        done.append(_Chunk(chunk, vectors, tokens, rng))
+    return CachedVectors(encoder, rows, done, bf16=bf16)
 
 
 def _forward(encoder: Encoder, rows: TokenRows, chunk: NDArray[np.int64], *, bf16: bool) -> tuple[Tensor, int]:

@@ -23,7 +23,6 @@ from bgetrain.settings import build, parse_flags, read_toml, to_toml
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bgetrain.activation_memory import Chunking
     from bgetrain.checkpoint import Checkpoint, TrainerState
     from bgetrain.config import TrainConfig
     from bgetrain.data import ShardFacts
@@ -116,14 +115,17 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
     from bgetrain.extras import need_extras
     from bgetrain.lora import attach
     from bgetrain.metrics import note
+    from bgetrain.resolve import find_chunking, load_guide, resolve
     from bgetrain.trainer import Trainer
+    from bgetrain.watch import Watch, open_collections
 
     need_extras(config)
     shards = describe_shards(config.data.train_data)
     encoder = _load_encoder(config, checkpoint)
     folder = _output_folder(config, checkpoint, ranks)
-    config = _resolve(config, encoder, shards, ranks)
-    guide = _load_guide(config, encoder, ranks)
+    config = resolve(config, encoder, shards, ranks)
+    collections = open_collections(config.eval)
+    guide = load_guide(config, encoder, ranks)
     state = start_state(config, checkpoint, shards, ranks)
     config = replace(config, run=replace(as_started(config.run, state), output_dir=str(folder)))
     if ranks.is_main:
@@ -153,11 +155,12 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
             # in place: names of weights, and so checkpoints and export, stay as they are
             encoder.backbone.compile(dynamic=True)
         encoder.to(ranks.device)
-        chunking = _chunking(config, encoder, ranks)
+        chunking = find_chunking(config, encoder, ranks)
         config = replace(config, run=replace(config.run, micro_batch_tokens=chunking.chunk_tokens))
         if ranks.is_main:
             (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
         recipe = _recipe(config, encoder, shards, state, ranks)
+        every = config.eval.eval_steps or config.run.save_steps
         trainer = Trainer(
             encoder=encoder,
             stream=stream,
@@ -168,17 +171,21 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
             recipe=recipe,
             chunking=chunking,
             guide=guide,
+            watch=Watch(config.eval, collections, every=every, ranks=ranks, stored=state.evaluation),
+            sources=shards.names,
         )
         if checkpoint is not None:
             trainer.resume(checkpoint)
         if ranks.is_main:
             _announce(config, encoder, shards, state, ranks)
+            for line in (line for collection in collections for line in collection.warnings()):
+                note(f"warning: {line}")
         try:
             trainer.train()
         except (BgeprepError, OSError) as error:
             raise RankError(f"rank {ranks.rank}: {error}") from error
         if ranks.is_main:
-            note(f"the model is in {folder}")
+            note(f"the model is in {folder}; report.html beside it shows the run")
     finally:
         stream.close()
 
@@ -228,93 +235,6 @@ def _load_encoder(config: TrainConfig, checkpoint: Checkpoint | None) -> Encoder
         pooling=model.sentence_pooling_method,  # type: ignore[arg-type]
         normalize=model.normalize_embeddings,
         random_init=model.random_init,
-    )
-
-
-def _resolve(config: TrainConfig, encoder: Encoder, shards: ShardFacts, ranks: Ranks) -> TrainConfig:
-    """Fills in what depends on the model and the machine, and holds lengths against the model."""
-    import torch
-
-    from bgetrain.optim import learning_rate_for
-
-    for name in ("query_max_len", "passage_max_len"):
-        if getattr(config.data, name) > encoder.position_limit:
-            raise ConfigError(f"--{name} {getattr(config.data, name)}: the model takes {encoder.position_limit} tokens")
-    rate = config.optim.learning_rate or learning_rate_for(
-        encoder.num_parameters, random_init=encoder.random_init, adapters=config.model.lora_rank > 0
-    )
-    instruction = config.data.query_instruction_for_retrieval
-    encoder.query_instruction = shards.instruction if instruction is None else instruction
-    on_gpu = ranks.device.type == "cuda"
-    bf16 = config.run.bf16
-    return replace(
-        config,
-        model=replace(
-            config.model,
-            model_name_or_path=config.model.model_name_or_path or str(encoder.folder),
-            sentence_pooling_method=encoder.pooling,
-            normalize_embeddings=encoder.normalize,
-        ),
-        loss=replace(config.loss, false_negative_margin=_margin(config), mrl_dims=_mrl_dims(config, encoder)),
-        optim=replace(config.optim, learning_rate=rate),
-        run=replace(
-            config.run,
-            bf16=on_gpu and torch.cuda.is_bf16_supported() if bf16 is None else bf16,
-            resume_from_checkpoint=None,
-            overwrite_output_dir=False,
-        ),
-    )
-
-
-def _margin(config: TrainConfig) -> float:
-    """Rows of one topic hold answers to each other's questions more often than rows of all topics."""
-    given, loss = config.loss.false_negative_margin, config.loss
-    if given is not None:
-        return given
-    return 0.0 if loss.guide_model else 0.1 if config.data.batch_by == "cluster" else 2.0
-
-
-def _mrl_dims(config: TrainConfig, encoder: Encoder) -> tuple[int, ...]:
-    """Largest first, with the full length."""
-    sizes = config.loss.mrl_dims
-    if sizes and max(sizes) > encoder.dimension:
-        raise ConfigError(f"--mrl_dims {max(sizes)}: the model has {encoder.dimension} dimensions")
-    return tuple(sorted({*sizes, encoder.dimension}, reverse=True)) if sizes else ()
-
-
-def _load_guide(config: TrainConfig, encoder: Encoder, ranks: Ranks) -> Encoder | None:
-    """The model that tells likely positives; it reads the token ids of the one in training."""
-    from bgetrain.encode import Encoder
-
-    if config.loss.guide_model is None:
-        return None
-    guide = Encoder.load(config.loss.guide_model)
-    if guide.tokenizer.get_vocab() != encoder.tokenizer.get_vocab():
-        raise ModelError(
-            f"--guide_model {config.loss.guide_model}: its vocabulary is not that of the model in training",
-            path=config.loss.guide_model,
-            hint="a guide of the same family, or none: the model in training then guides itself",
-        )
-    longest = max(config.data.query_max_len, config.data.passage_max_len)
-    if guide.position_limit < longest:
-        raise ModelError(
-            f"--guide_model {config.loss.guide_model}: it takes {guide.position_limit} tokens, {longest} come"
-        )
-    return guide.to(ranks.device).requires_grad_(False)
-
-
-def _chunking(config: TrainConfig, encoder: Encoder, ranks: Ranks) -> Chunking:
-    from bgetrain.activation_memory import choose_chunking
-
-    run = config.run
-    return choose_chunking(
-        encoder,
-        longest=min(max(config.data.query_max_len, config.data.passage_max_len), encoder.position_limit),
-        micro_batch_tokens=run.micro_batch_tokens,
-        grad_cache=run.grad_cache,
-        activation_memory=run.activation_memory,
-        bf16=bool(run.bf16),
-        processes_here=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
     )
 
 

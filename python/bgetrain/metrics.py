@@ -1,148 +1,54 @@
-"""What a run says of itself: one record a window of steps, to a file, to TensorBoard and to the terminal.
+"""What a run says of itself: to a file, to TensorBoard and to the terminal, by rank 0.
 
-`Meter` counts on the device and is read once a window, so that logging costs no wait for the GPU between.
-`MetricLog` writes on rank 0: `metrics.jsonl` (one JSON object a line), TensorBoard where it is installed,
-and one line on stderr.
+`metrics.jsonl` holds one JSON object a line; its `kind` says what it tells:
+
+| kind      | when                          | what                                                     |
+|-----------|-------------------------------|----------------------------------------------------------|
+| `run`     | at each start                 | steps, batch, versions, device (`environment`)           |
+| `train`   | each `logging_steps`          | a window of steps (`meter.Record`)                       |
+| `eval`    | each `eval_steps`             | scores of the collections (`watch.Evaluated`)            |
+| `warning` | when a detector speaks        | `message` and `hint`                                     |
+| `end`     | at each end                   | `state`: done, stopped early, interrupted, failed        |
+
+Every record has a `step`. A run that goes on from a checkpoint removes what it will write again.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import time
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from bgetrain.gather import sum_over_ranks
-
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from torch import Tensor
-
-    from bgetrain.gather import Ranks
-    from bgetrain.objective import BatchResult
+    from bgetrain.detectors import Warned
+    from bgetrain.meter import Record
     from bgetrain.wandb_log import WandbBoard
+    from bgetrain.watch import Evaluated
 
-__all__ = ["Meter", "MetricLog", "Record", "note"]
-
-_ON_DEVICE = ("loss", "negatives", "masked", "repeated", "likely")
-_ON_HOST = ("rows", "tokens", "computed", "waited")
+__all__ = ["MetricLog", "note", "read_records"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
-    """One line of `metrics.jsonl`; means are over the steps since the last record and over all ranks.
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a `metrics.jsonl`; a last line that is still being written is left out.
 
-    Attributes:
-        step: optimiser steps done.
-        epoch: pass over the data, from 0.
-        loss: mean over queries.
-        learning_rate: of the last step.
-        grad_norm: mean over steps, before clipping.
-        pairs_per_second: queries over all ranks.
-        tokens_per_second: without padding, over all ranks.
-        padding_share: padding among the tokens computed.
-        data_wait_share: part of the time spent waiting for batches.
-        effective_negatives: documents a query was scored against, without its own positive.
-        masked: documents left out, over all queries, because they are a known positive or the query itself.
-        repeated: documents left out, over all queries, because the batch holds them twice.
-        likely_share: share of the remaining negatives left out because they score like positives.
-        rows: queries.
-        source: source of the last batch; None where it mixes several.
-        seconds: length of the window.
-        steps: optimiser steps in the window.
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: a whole line is no record.
     """
-
-    step: int
-    epoch: int
-    loss: float
-    learning_rate: float
-    grad_norm: float
-    pairs_per_second: float
-    tokens_per_second: float
-    padding_share: float
-    data_wait_share: float
-    effective_negatives: float
-    masked: int
-    repeated: int
-    likely_share: float
-    rows: int
-    source: str | None
-    seconds: float
-    steps: int
-
-
-class Meter:
-    """Counts the steps of a window."""
-
-    def __init__(self, ranks: Ranks) -> None:
-        """Starts an empty window."""
-        self._ranks = ranks
-        self._start()
-
-    def _start(self) -> None:
-        self._sums: Tensor = torch.zeros(len(_ON_DEVICE), dtype=torch.float64, device=self._ranks.device)
-        self._norms: Tensor = torch.zeros((), dtype=torch.float64, device=self._ranks.device)
-        self._rows = self._tokens = self._computed = self._steps = 0
-        self._since = time.perf_counter()
-
-    @property
-    def steps(self) -> int:
-        """Steps in the window."""
-        return self._steps
-
-    def add_batch(self, result: BatchResult) -> None:
-        """Counts one batch of this rank."""
-        counted = [result.row_losses, result.negatives, result.masked, result.repeated, result.likely]
-        self._sums += torch.stack([values.sum(dtype=torch.float64) for values in counted])
-        self._rows += len(result.row_losses)
-        self._tokens += result.tokens
-        self._computed += result.computed
-
-    def add_step(self, grad_norm: Tensor) -> None:
-        """Counts one optimiser step."""
-        self._norms += grad_norm.double()
-        self._steps += 1
-
-    def read(self, *, step: int, epoch: int, learning_rate: float, source: str | None, waited: float) -> Record:
-        """Ends the window; every rank must call it. Waits for the device.
-
-        Args:
-            step: optimiser steps done.
-            epoch: of the last batch.
-            learning_rate: of the last step.
-            source: of the last batch.
-            waited: seconds this rank waited for batches.
-        """
-        ranks = self._ranks
-        counted = [self._rows, self._tokens, self._computed, waited]
-        local = torch.cat([self._sums.cpu(), torch.tensor(counted, dtype=torch.float64)])
-        sums = dict(zip(_ON_DEVICE + _ON_HOST, sum_over_ranks(local, ranks).tolist(), strict=True))
-        seconds = max(time.perf_counter() - self._since, 1e-9)
-        record = Record(
-            step=step,
-            epoch=epoch,
-            loss=sums["loss"] / max(1.0, sums["rows"]),
-            learning_rate=learning_rate,
-            grad_norm=float(self._norms) / max(1, self._steps),
-            pairs_per_second=sums["rows"] / seconds,
-            tokens_per_second=sums["tokens"] / seconds,
-            padding_share=1.0 - sums["tokens"] / max(1.0, sums["computed"]),
-            data_wait_share=min(1.0, sums["waited"] / ranks.world_size / seconds),
-            effective_negatives=sums["negatives"] / max(1.0, sums["rows"]),
-            masked=int(sums["masked"]),
-            repeated=int(sums["repeated"]),
-            likely_share=sums["likely"] / max(1.0, sums["likely"] + sums["negatives"]),
-            rows=int(sums["rows"]),
-            source=source,
-            seconds=seconds,
-            steps=self._steps,
-        )
-        self._start()
-        return record
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith("\n"):
+                return
+            record = json.loads(line)
+            if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+                raise ValueError(f"{path}:{number}: no record of a run: it has no step")
+            # before kinds came there were windows alone
+            record.setdefault("kind", "train")
+            yield record
 
 
 class MetricLog:
@@ -176,24 +82,54 @@ class MetricLog:
         if not active:
             return
         if self._path.is_file():
-            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= after_step]
-            self._path.write_text("".join(kept), encoding="utf-8")
+            kept = [record for record in read_records(self._path) if record["step"] <= after_step]
+            self._path.write_text("".join(_line(record) for record in kept), encoding="utf-8")
         if tensorboard:
             self._board = _open_board(folder / "tensorboard", after_step)
 
     def write(self, record: Record) -> None:
-        """Writes one record everywhere."""
+        """Writes a window of steps everywhere."""
+        values = asdict(record)
+        scalars = {f"train/{name}": value for name, value in values.items() if name not in {"step", "steps", "seconds"}}
+        scalars |= {f"loss/{name}": part.loss for name, part in record.sources.items()}
+        self._put("train", record.step, values, scalars)
+        if self._active:
+            self._show(record)
+
+    def write_evaluation(self, found: Evaluated) -> None:
+        """Writes the scores of the collections everywhere."""
+        scalars = {
+            f"eval/{name}_{metric}": value
+            for name, scores in {**found.collections, "mean": found.mean}.items()
+            for metric, value in scores.items()
+        }
+        self._put("eval", found.step, asdict(found), scalars)
+        if self._active:
+            note(found.line(self._total))
+
+    def warn(self, step: int, warned: Warned) -> None:
+        """Tells the user, and remembers for the report."""
+        self._put("warning", step, asdict(warned), {})
+        if self._active:
+            note(f"warning: {warned.message}\nhint: {warned.hint}")
+
+    def write_run(self, step: int, facts: Mapping[str, Any]) -> None:
+        """Says what starts, and where."""
+        self._put("run", step, facts, {})
+
+    def write_end(self, step: int, state: str, message: str) -> None:
+        """Says how it ended."""
+        self._put("end", step, {"state": state, "message": message}, {})
+
+    def _put(self, kind: str, step: int, values: Mapping[str, Any], scalars: Mapping[str, Any]) -> None:
         if not self._active:
             return
-        values = {name: getattr(record, name) for name in Record.__dataclass_fields__}
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values, ensure_ascii=False) + "\n")
+            file.write(_line({"kind": kind, "step": step, **values}))
         if self._board is not None:
-            for name, value in values.items():
-                if isinstance(value, int | float) and name not in {"step", "steps", "seconds"}:
-                    self._board.add_scalar(f"train/{name}", value, record.step)
-        self._show(record)
+            for name, value in scalars.items():
+                if isinstance(value, int | float):
+                    self._board.add_scalar(name, value, step)
 
     def _show(self, record: Record) -> None:
         left = (self._total - record.step) * record.seconds / max(1, record.steps)
@@ -204,11 +140,13 @@ class MetricLog:
             f"grad {record.grad_norm:.2f}",
             f"{record.pairs_per_second:,.0f} pairs/s",
             f"{record.tokens_per_second:,.0f} tokens/s",
+            *([f"mfu {record.mfu:.0%}"] if record.mfu is not None else []),
             f"padding {record.padding_share:.0%}",
             f"wait {record.data_wait_share:.0%}",
             f"negatives {record.effective_negatives:.1f}",
             f"masked {record.masked}",
             *([f"likely {record.likely_share:.2%}"] if record.likely_share else []),
+            f"memory {record.peak_memory / 1e9:.1f} GB",
             f"left {_clock(left)}",
             f"[{record.source or 'mixed'}]",
         ]
@@ -224,6 +162,10 @@ def note(text: str) -> None:
     """One line to the user, on stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def _open_board(folder: Path, after_step: int) -> Any:  # noqa: ANN401 - TensorBoard is optional

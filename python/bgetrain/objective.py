@@ -42,7 +42,8 @@ class BatchResult:
         likely: int64 [n], documents left out because they score like a positive.
         flat: bool [n], whether all documents of a query with negatives score alike.
         tokens: tokens of this rank's texts.
-        computed: tokens computed, padding and second passes included.
+        computed: tokens that went through the encoder, padding included.
+        replayed: those of them that went through it a second time.
     """
 
     row_losses: Tensor
@@ -54,6 +55,7 @@ class BatchResult:
     flat: Tensor
     tokens: int
     computed: int
+    replayed: int
 
 
 def batch_gradient(
@@ -114,6 +116,7 @@ def batch_gradient(
         & torch.isclose(result.row_losses, torch.log1p(result.negatives.to(result.row_losses))),
         tokens=len(texts.ids),
         computed=embedded.computed,
+        replayed=embedded.replayed,
     )
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bgetrain.precision import plain_fp32
 
-__all__ = ["TILE_SCORES", "TopK", "id_places"]
+__all__ = ["TILE_SCORES", "TopK", "id_places", "unpack"]
 
 TILE_SCORES = 1 << 22
 """Most scores of one tile; with their packed form they take 12 bytes each, about 50 MB."""
@@ -102,8 +102,20 @@ class TopK:
 
     def result(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Returns scores [Q, K] descending, and the places [Q, K] of the documents; K = min(k, documents)."""
-        scores, places = _unpack(self._best.cpu())
-        return scores.numpy(), places.numpy()
+        return unpack(self._best.cpu())
+
+    def packed(self, width: int) -> Tensor:
+        """The best so far as numbers that merge by `topk`, int64 [Q, width] on the CPU; what is absent is lowest."""
+        lowest = torch.full((len(self._best), width), torch.iinfo(torch.int64).min)
+        best = self._best[:, :width].cpu()
+        lowest[:, : best.shape[1]] = best
+        return lowest
+
+
+def unpack(packed: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Scores and places of packed numbers, both in their shape."""
+    scores, places = _unpack(packed)
+    return scores.numpy(), places.numpy()
 
 
 def _pack(scores: Tensor, places: Tensor) -> Tensor:

@@ -43,7 +43,8 @@ Fine-tune a text encoder on the batches of a shard set.
 A batch takes global_batch_size queries, or per_device_train_batch_size x processes; a step takes
 gradient_accumulation_steps batches. Each query is trained to score its own positive above all other
 documents of the batch, over all processes. The output folder gets config.toml (all settings as used),
-metrics.jsonl, checkpoint-<step>/ and, at the end, the model itself; it opens in sentence-transformers.
+metrics.jsonl, report.html (the run as a page), checkpoint-<step>/ and, at the end, the model itself; it
+opens in sentence-transformers.
 
 After an interruption: the same command with --resume_from_checkpoint last"""
 
@@ -57,7 +58,7 @@ class Setting:
     """One leaf of the tree.
 
     Attributes:
-        section: `model`, `data`, `loss`, `optim` or `run`.
+        section: `model`, `data`, `loss`, `optim`, `eval` or `run`.
         field: the dataclass field, with its help and limits.
         kind: str, int, float, bool, or tuple for several whole numbers.
         optional: whether it may be unset (None).

@@ -3,10 +3,10 @@
     for the batches of each step:
         1. encode the texts of this rank, gather the documents of all, score, back-propagate (`objective`)
         2. average the gradients over ranks, clip, step
-        3. now and then: log, save; on a signal: save and stop
-    save the model
+        3. now and then: log, evaluate, save; on a signal: save and stop; where patience ends: stop
+    save the model: that of the last step, or the best
 
-Places that wait for the device are the end of a logging window and a checkpoint.
+Places that wait for the device are the end of a logging window, an evaluation and a checkpoint.
 """
 
 from __future__ import annotations
@@ -17,18 +17,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bgetrain.checkpoint import TrainerState, load_optimizer, optimizer_tensors, save_checkpoint
+from bgetrain.checkpoint import (
+    TrainerState,
+    checkpoint_folder,
+    load_optimizer,
+    optimizer_tensors,
+    save_checkpoint,
+)
+from bgetrain.chronicle import Chronicle
 from bgetrain.ema import WeightAverage
+from bgetrain.encode import Encoder
 from bgetrain.errors import Interrupted, RankError, TrainingError
 from bgetrain.export import save_pretrained
+from bgetrain.flops import ModelFlops, device_name, peak_tflops
 from bgetrain.gather import average_gradients, broadcast_parameters, exchange, gather_rows, lost_a_rank
 from bgetrain.interrupt import StopSignal
-from bgetrain.metrics import Meter, MetricLog, Record, note
+from bgetrain.meter import Meter
 from bgetrain.objective import batch_gradient
 from bgetrain.optim import build_optimizer, learning_rate_at, set_learning_rate
 from bgetrain.settings import to_toml
 from bgetrain.trained import as_exported, load_trained, trained_files
-from bgetrain.wandb_log import open_wandb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,9 +48,8 @@ if TYPE_CHECKING:
     from bgetrain.checkpoint import Checkpoint
     from bgetrain.config import TrainConfig
     from bgetrain.data import BatchStream, TrainBatch
-    from bgetrain.encode import Encoder
     from bgetrain.gather import Ranks
-    from bgetrain.wandb_log import WandbBoard
+    from bgetrain.watch import Watch
 
 __all__ = ["Trainer"]
 
@@ -66,6 +73,8 @@ class Trainer:
         state: TrainerState,
         recipe: dict[str, Any],
         chunking: Chunking,
+        watch: Watch,
+        sources: tuple[str, ...],
         guide: Encoder | None = None,
     ) -> None:
         """Puts the parts together; nothing is read or written yet.
@@ -79,6 +88,8 @@ class Trainer:
             state: where the run stands: step 0 and an empty loader state for a new one.
             recipe: how the model is trained, for the model card.
             chunking: how a batch goes through the encoder.
+            watch: measures the model on the way.
+            sources: names of the shard set's sources, by source id.
             guide: tells likely positives, on the device of `ranks`; None for the encoder itself.
         """
         self.step = state.step
@@ -94,8 +105,14 @@ class Trainer:
         self._optimizer = build_optimizer(encoder, config.optim)
         self.average = WeightAverage(encoder, config.optim.ema_decay)
         self._parameters = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
-        self._meter = Meter(ranks)
-        self._log: MetricLog | None = None
+        self._watch = watch
+        self._meter = Meter(
+            ranks,
+            sources=sources,
+            flops=ModelFlops.of(encoder, recomputes=config.run.gradient_checkpointing),
+            peak_tflops=peak_tflops(device_name(ranks.device), config.run.peak_tflops),
+        )
+        self._chronicle: Chronicle
         self._saved_step = -1
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -113,43 +130,72 @@ class Trainer:
             self._restore_rng(checkpoint.rng())
 
     def train(self) -> None:
-        """Runs to the last step and writes the model to the run's folder.
+        """Runs to the last step, or to the end of patience, and writes the model to the run's folder.
 
         Raises:
             Interrupted: a signal came; the state is saved.
             RankError: another rank has ended.
-            TrainingError: the loss or the gradient is not a number, or no query has a negative.
+            TrainingError: the loss or the gradient is not a number, or nothing can be learned.
         """
-        run = self._config.run
         if self.step == 0:
             self._seed()
         broadcast_parameters(self._encoder, self._ranks)
         if self.step == 0:
             self.average.load({})
         self._encoder.train()
-        self._log = MetricLog(
+        state = self._state
+        self._chronicle = Chronicle(
             self._folder,
-            active=self._ranks.is_main,
-            total_steps=self._state.total_steps,
-            after_step=self.step,
-            tensorboard=run.report_to == "tensorboard",
-            board=self._open_wandb() if run.report_to == "wandb" else None,
+            self._config,
+            self._ranks,
+            total_steps=state.total_steps,
+            step=self.step,
+            facts={
+                "batch_size": state.batch_size,
+                "accumulation": state.accumulation,
+                "weights": self._encoder.num_parameters,
+            },
         )
         try:
             with StopSignal() as stop:
-                for batches in self._steps_left():
-                    self._train_step(batches)
-                    if self.step % run.logging_steps == 0:
-                        self._write_log(batches[-1])
-                    last = self.step == self._state.total_steps
-                    stopped = self._anyone(stop.requested) and not last
-                    if self.step % run.save_steps == 0 or last or stopped:
-                        self._save(batches[-1])
-                    if stopped:
-                        raise Interrupted(
-                            f"stopped after step {self.step}; checkpoint-{self.step} is saved",
-                            hint="--resume_from_checkpoint last goes on from there",
-                        )
+                self._run(stop)
+            self._export_chosen()
+        except BaseException as error:
+            self._chronicle.end(self.step, error=error)
+            raise
+        self._chronicle.end(self.step, early=self.step < state.total_steps)
+
+    def _run(self, stop: StopSignal) -> None:
+        """All steps, and what comes between them; see `train`."""
+        run = self._config.run
+        try:
+            if self._watch.forgot:
+                self._chronicle.say("the best score so far was measured by something else: the search starts anew")
+            self._evaluate_first(stop)
+            if self._watch.exhausted:
+                return
+            for batches in self._steps_left():
+                self._train_step(batches)
+                self._meter.add_texts(batches)
+                last = self.step == self._state.total_steps
+                due = self._watch.due(self.step, last=last)
+                if self.step % run.logging_steps == 0 or due:
+                    self._write_log(batches[-1])
+                better = due and self._evaluate(stop)
+                ended = last or self._watch.exhausted
+                # an evaluation that a signal left undone is made where the run goes on
+                stopped = self._anyone(stop.requested) and not (ended and not self._watch.due(self.step, last=last))
+                if self.step % run.save_steps == 0 or ended or stopped or better:
+                    self._save(batches[-1])
+                if better:
+                    self._chronicle.best(self._watch, self._config.eval.metric_for_best_model)
+                if stopped:
+                    raise Interrupted(
+                        f"stopped after step {self.step}; checkpoint-{self.step} is saved",
+                        hint="--resume_from_checkpoint last goes on from there",
+                    )
+                if ended:
+                    return
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"step {self.step + 1}: out of GPU memory",
@@ -162,12 +208,53 @@ class Trainer:
                 f"rank {self._ranks.rank}: another rank has ended in step {self.step + 1}",
                 hint="what it said stands above; --resume_from_checkpoint last goes on from the last checkpoint",
             ) from error
-        finally:
-            self._log.close()
-        self._export(self._folder)
 
-    def _open_wandb(self) -> WandbBoard | None:
-        return open_wandb(self._folder, self._config, after_step=self.step) if self._ranks.is_main else None
+    def _evaluate_first(self, stop: StopSignal) -> None:
+        """Before the first step of this process: the baseline, or the evaluation that a signal had left undone."""
+        here = self._watch.due(self.step, last=self.step == self._state.total_steps)
+        if not (here if self.step else self._watch.on_start) or self._watch.exhausted:
+            return
+        if self._evaluate(stop):
+            self._chronicle.best(self._watch, self._config.eval.metric_for_best_model)
+        elif self.step and self._anyone(stop.requested):
+            raise Interrupted(f"stopped before step {self.step + 1}", hint="--resume_from_checkpoint last goes on")
+
+    def _evaluate(self, stop: StopSignal) -> bool:
+        """Measures the model on all ranks.
+
+        Args:
+            stop: leaves the evaluation undone where it is requested.
+
+        Returns:
+            Whether it is the best so far.
+        """
+        with as_exported(self._encoder, self.average):
+            found = self._watch.look(self._encoder, self.step, lambda: stop.requested)
+        if found is not None:
+            self._chronicle.evaluation(found)
+        else:
+            self._chronicle.say(f"step {self.step}: asked to stop, so the evaluation is left undone")
+        self._meter.restart_clock()
+        return found is not None and found.best
+
+    def _export_chosen(self) -> None:
+        """Writes the model of the last step, or of the best one where that is wished."""
+        step = self._watch.best_step if self._config.eval.load_best_model_at_end else None
+        best = checkpoint_folder(self._folder, step)
+        if self.step < self._state.total_steps:
+            progress = self._watch.progress
+            self._chronicle.say(
+                f"stopped early after step {self.step}: {progress.without_improvement} evaluations without an "
+                f"improvement; the best is step {progress.best_step}"
+            )
+        if step is not None and best is None:
+            self._chronicle.say(f"warning: checkpoint-{step}, the best, is not there; the last step is exported")
+        elif step is not None:
+            self._chronicle.say(f"the best checkpoint is exported: step {step}")
+        if best is None or step == self.step:
+            self._export(self._folder)
+        elif self._ranks.is_main:
+            save_pretrained(Encoder.load(best), self._folder, recipe={**self._recipe, "steps": step})
 
     def _steps_left(self) -> Iterator[list[TrainBatch]]:
         """The batches of each step that is still to do."""
@@ -213,7 +300,7 @@ class Trainer:
 
     def _write_log(self, batch: TrainBatch) -> None:
         """Ends the logging window; waits for the device."""
-        if self._meter.steps == 0 or self._log is None:
+        if self._meter.steps == 0:
             return
         record = self._meter.read(
             step=self.step,
@@ -222,8 +309,7 @@ class Trainer:
             source=batch.source,
             waited=self._stream.take_waited(),
         )
-        self._log.write(record)
-        _check_health(record, speak=self._ranks.is_main)
+        self._chronicle.window(record)
 
     def _save(self, batch: TrainBatch) -> None:
         """Writes a checkpoint, once a step; a run whose loss is not a number writes none."""
@@ -242,6 +328,7 @@ class Trainer:
             world_size=self._ranks.world_size,
             shards=self._state.shards,
             loader=batch.read_state(),
+            evaluation=self._watch.state_dict(),
         )
         save_checkpoint(
             self._folder,
@@ -252,6 +339,7 @@ class Trainer:
             config=to_toml(self._config),
             keep=self._config.run.save_total_limit,
             more=trained_files(self._encoder, self.average, adapters=self._config.model.lora_rank > 0),
+            best=self._watch.best_step,
         )
 
     def _export(self, folder: Path) -> None:
@@ -283,26 +371,3 @@ class Trainer:
             torch.set_rng_state(states[f"cpu.{rank}"])
         if self._ranks.device.type == "cuda" and f"cuda.{rank}" in states:
             torch.cuda.set_rng_state(states[f"cuda.{rank}"], self._ranks.device)
-
-
-def _check_health(record: Record, *, speak: bool) -> None:
-    """Looks for a run that cannot learn.
-
-    Raises:
-        TrainingError: loss or gradient is not a number, or no query of the window has a negative.
-    """
-    if not (math.isfinite(record.loss) and math.isfinite(record.grad_norm)):
-        raise TrainingError(
-            f"step {record.step}: loss {record.loss}, gradient length {record.grad_norm}: not a number",
-            hint="the checkpoint before it is sound; try a lower --learning_rate, or --bf16 false",
-        )
-    if record.effective_negatives == 0:
-        raise TrainingError(
-            f"step {record.step}: no query has a negative, so there is nothing to learn",
-            hint="larger --per_device_train_batch_size, or pairs with negatives where in-batch negatives are off",
-        )
-    if record.loss == 0.0 and speak:
-        note(
-            f"warning: step {record.step}: the loss is exactly 0: every positive is far above all negatives\n"
-            "hint: a higher --temperature, or harder negatives"
-        )

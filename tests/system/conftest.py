@@ -13,6 +13,8 @@ from collections.abc import Iterator
 import boto3
 import pytest
 
+from tests.system.browsing import browser as browser
+
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 
 

@@ -1,14 +1,8 @@
-"""The report in a real browser without a network: it shows itself, keeps its width on a phone, and runs nothing.
-
-Needs the Python package `playwright` and a Chromium of the system (Debian: `apt-get install chromium`; or its path in
-BGE_CHROMIUM). Playwright's own browser download is not used.
-"""
+"""The report in a real browser without a network: it shows itself, keeps its width on a phone, and runs nothing."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import struct
 import zlib
 from collections.abc import Iterator
@@ -21,8 +15,7 @@ import bgeprep
 from bgeprep import DedupConfig, PrepConfig
 from bgeprep.report import report
 from bgeprep.report.page import render
-
-playwright = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
+from tests.system.browsing import Visit
 
 HOSTILE = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>"
 LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft" * 4
@@ -94,36 +87,6 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = folder / "report.html"
     out.write_text(render({**report(folder / "shards"), **STAGES}, f"set of {HOSTILE}"), encoding="utf-8")
     return out
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("BGE_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.skip("no Chromium on this system; hint: apt-get install chromium, or its path in BGE_CHROMIUM")
-    # Chromium's own sandbox refuses to run as root, which containers are.
-    flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=found, args=flags)
-        yield started
-        started.close()
-
-
-class Visit:
-    """A page that was opened without a network, and what it tried and complained of."""
-
-    def __init__(self, browser: Any, path: Path, scheme: str, width: int) -> None:
-        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}, offline=True)
-        self.page = context.new_page()
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.said.append(dialog.message))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(path.as_uri())
-        self.page.wait_for_load_state("load")
 
 
 @pytest.fixture(params=[("light", 1200), ("dark", 1200), ("light", 400), ("dark", 400)], ids=str)

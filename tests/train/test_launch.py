@@ -55,7 +55,8 @@ def _launch(processes: int, *flags: str, cwd: Path) -> subprocess.CompletedProce
 
 
 def _losses(output: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (output / "metrics.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [record["loss"] for record in records if record["kind"] == "train"]
 
 
 def _flags(shards: Path, model: Path, output: Path, *more: Any) -> list[str]:

@@ -33,7 +33,8 @@ def _flags(model: Path, output: Path, *more: str) -> list[str]:
 
 
 def _records(output: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [record for record in records if record["kind"] == "train"]
 
 
 def _what_was_learned(output: Path) -> list[tuple[Any, ...]]:

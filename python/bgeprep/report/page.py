@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from bgeprep.report import duplicates, sections, texts
 from bgeprep.report.charts import stack
-from bgeprep.report.markup import Child, Markup, count, join, megabytes, share, tag
+from bgeprep.report.frame import card, document
+from bgeprep.report.markup import Markup, count, join, megabytes, share, tag
 from bgeprep.report.reasons import FAMILIES, by_family
 
 __all__ = ["render"]
-
-#: Nothing is loaded and no script runs, whatever a text in the data may try.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 def render(figures: dict[str, Any], title: str) -> str:
@@ -36,29 +33,8 @@ def render(figures: dict[str, Any], title: str) -> str:
         ("settings", "Settings", sections.settings(figures)),
     ]
     shown = [(key, name, body) for key, name, body in found if body is not None]
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{title}: bgeprep report"),
-        # Written by us, and inside <style> nothing is decoded: it must not be escaped.
-        Markup(f"<style>\n{Path(__file__).with_name('page.css').read_text(encoding='utf-8')}</style>"),
-    )
-    contents = tag("nav", [tag("a", name, href=f"#{key}") for key, name, _ in shown], aria_label="Contents")
-    body = tag(
-        "body",
-        tag("header", _headline(figures, title)),
-        contents,
-        tag("main", [_section(key, name, part) for key, name, part in shown]),
-        tag("footer", "Made by bgeprep report from the shard set ", tag("code", figures["hash"])),
-    )
-    return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
-
-
-def _section(key: str, name: str, body: Markup) -> Markup:
-    return tag("section", tag("h2", name, id=f"{key}-title"), body, id=key, aria_labelledby=f"{key}-title")
+    footer = join("Made by bgeprep report from the shard set ", tag("code", figures["hash"]))
+    return document(f"{title}: bgeprep report", _headline(figures, title), shown, footer)
 
 
 def _headline(figures: dict[str, Any], title: str) -> Markup:
@@ -66,21 +42,21 @@ def _headline(figures: dict[str, Any], title: str) -> Markup:
     dropped = read - kept
     filled = sum(1 for source in figures["sources"] if source["rows"])
     cards: list[Markup] = [
-        _card("Rows read", count(read), f"from {count(len(figures['sources']))} sources"),
-        _card("Rows kept", count(kept), f"{share(kept, read)} of those read", "kept"),
-        _card("Rows dropped", count(dropped), f"{share(dropped, read)} of those read"),
-        _card("Text kept", megabytes(figures["bytes"]), f"{count(figures['parts'])} parts, {count(filled)} sources"),
+        card("Rows read", count(read), f"from {count(len(figures['sources']))} sources"),
+        card("Rows kept", count(kept), f"{share(kept, read)} of those read", "kept"),
+        card("Rows dropped", count(dropped), f"{share(dropped, read)} of those read"),
+        card("Text kept", megabytes(figures["bytes"]), f"{count(figures['parts'])} parts, {count(filled)} sources"),
     ]
     measured = [space for space in (figures["near"] or {}).get("spaces", []) if space.get("recall")]
     if measured:
         lowest = min(measured, key=lambda space: space["recall"]["rate"])
         recall = lowest["recall"]
         note = f"{lowest['name']}: between {share(recall['low'], 1)} and {share(recall['high'], 1)}"
-        cards.append(_card("Near-duplicate recall", share(recall["rate"], 1), note))
+        cards.append(card("Near-duplicate recall", share(recall["rate"], 1), note))
     if figures["benchmarks"]:
         hits = sum(sum(entry["hits"].values()) for entry in figures["benchmarks"])
         number = len(figures["benchmarks"])
-        cards.append(_card("Benchmark hits", count(hits), f"{count(number)} benchmark{'s' if number > 1 else ''}"))
+        cards.append(card("Benchmark hits", count(hits), f"{count(number)} benchmark{'s' if number > 1 else ''}"))
     fates = {"kept": kept, **by_family(figures["dropped"])}
     segments = [(family, FAMILIES[family], number) for family, number in fates.items() if number]
     legend = [
@@ -100,14 +76,4 @@ def _headline(figures: dict[str, Any], title: str) -> Markup:
         tag("h2", "What became of the rows", class_="small-title"),
         stack(f"{count(kept)} of {count(read)} rows kept", segments),
         tag("ul", legend, class_="legend"),
-    )
-
-
-def _card(name: str, value: Child, note: str, class_: str = "") -> Markup:
-    return tag(
-        "div",
-        tag("p", name, class_="card-name"),
-        tag("p", value, class_="card-value"),
-        tag("p", note, class_="card-note"),
-        class_=f"card {class_}".strip(),
     )

@@ -1,0 +1,82 @@
+"""Looks at each window for a run that cannot learn: what is certain ends the run, what may be wanted is a warning."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bgetrain.errors import TrainingError
+
+if TYPE_CHECKING:
+    from bgetrain.meter import Record
+
+__all__ = ["Warned", "check_health"]
+
+_SOURCES_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that a person should look at while the run goes on.
+
+    Attributes:
+        message: what was seen, with the step.
+        hint: what to do.
+    """
+
+    message: str
+    hint: str
+
+
+def check_health(record: Record) -> list[Warned]:
+    """Looks at one window.
+
+    Returns:
+        What to warn of.
+
+    Raises:
+        TrainingError: a loss or gradient is not a number, no query has a negative, or every query finds all its
+            documents equally near.
+    """
+    if record.bad_step is not None or not (math.isfinite(record.loss) and math.isfinite(record.grad_norm)):
+        step = record.step if record.bad_step is None else record.bad_step
+        raise TrainingError(
+            f"step {step}: loss or gradient is not a number (sources of that step: {_names(record.bad_sources)}; "
+            f"over the window the loss is {record.loss}, the gradient length {record.grad_norm})",
+            hint="the checkpoint before it is sound; try a lower --learning_rate, or --bf16 false",
+        )
+    if record.effective_negatives == 0:
+        raise TrainingError(
+            f"step {record.step}: no query has a negative, so there is nothing to learn",
+            hint="larger --per_device_train_batch_size, or pairs with negatives where in-batch negatives are off",
+        )
+    if record.flat_share == 1.0 and record.loss > 0:
+        raise TrainingError(
+            f"step {record.step}: every query of the last {record.steps} steps finds all its documents equally near: "
+            "all vectors are alike, so there is nothing to learn from",
+            hint="is the pooling the model's own (--sentence_pooling_method), the tokenizer that of these weights, and "
+            "are the weights those of a trained encoder? a collapse in the middle of a run asks for a lower "
+            "--learning_rate",
+        )
+    warned = []
+    if record.loss == 0.0:
+        warned.append(
+            Warned(
+                f"step {record.step}: the loss is exactly 0: every positive is far above all negatives",
+                "a higher --temperature, or harder negatives",
+            )
+        )
+    elif record.grad_norm == 0.0:
+        warned.append(
+            Warned(
+                f"step {record.step}: the gradient is exactly 0 at a loss of {record.loss:.4f}: no weight moves",
+                "are all weights frozen, or do all scores lie where the loss is flat (--temperature)?",
+            )
+        )
+    return warned
+
+
+def _names(sources: tuple[str, ...]) -> str:
+    more = f" and {len(sources) - _SOURCES_NAMED} more" if len(sources) > _SOURCES_NAMED else ""
+    return (", ".join(sources[:_SOURCES_NAMED]) or "none") + more
