@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _HELP = """\
-usage: bgetrain {train,evaluate,report} ...
+usage: bgetrain {train,evaluate,report,merge} ...
 
   train      fine-tune a text encoder on a shard set      (the same as `torchrun python/train.py`)
   evaluate   measure a model on retrieval collections
   report     make the page of a run again, finished or not (report.html)
+  merge      average the weights of models
 
 `bgetrain VERB --help` says more. Data is prepared by `bgeprep`.
 """
@@ -44,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _evaluate(words[1:])
     if verb == "report":
         return _report(words[1:])
-    sys.stderr.write(f"error: unknown verb {verb}: expected train, evaluate or report\n")
+    if verb == "merge":
+        return _merge(words[1:])
+    sys.stderr.write(f"error: unknown verb {verb}: expected train, evaluate, report or merge\n")
     return 2
 
 
@@ -70,6 +73,17 @@ def _report(words: list[str]) -> int:
     parser.add_argument("--title", help="what the page calls the run (the folder's name)")
     given = parser.parse_args(words)
     return report(lambda: print(write_report(given.output_dir, given.out, title=given.title)))
+
+
+def _merge(words: list[str]) -> int:
+    from bgetrain import merge
+    from bgetrain.main import report
+
+    parser = argparse.ArgumentParser(
+        prog="bgetrain merge", description=merge.TEACHING, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    merge.add_arguments(parser)
+    return report(lambda: merge.run(parser.parse_args(words)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,10 @@
 ```
 <output>/checkpoint-<step>/
   config.json model.safetensors tokenizer.json modules.json …   the model; opens in sentence-transformers
+  trained.safetensors      what training goes on from, where the model is not that: with ema_decay, the weights
+                           themselves (the model is their average); adapter.safetensors instead: with lora_rank,
+                           the adapters and a hash of their base (the model has them merged)
+  ema.safetensors          with ema_decay: the average of what is trained, fp32
   optimizer.safetensors    first and second moments and step count of each weight, by the weight's name
   rng.safetensors          state of the random generators of each rank
   config.toml              all settings of the run
@@ -31,7 +35,7 @@ from safetensors.torch import load_file, save_file
 from bgetrain.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -105,6 +109,11 @@ class Checkpoint:
         """The states of the random generators, uint8, named `<device>.<rank>`."""
         return _load_tensors(self.folder / _RNG)
 
+    def more(self, name: str) -> dict[str, Tensor]:
+        """The tensors of `<name>.safetensors`; none where the run that made the checkpoint had no use for them."""
+        file = self.folder / f"{name}.safetensors"
+        return _load_tensors(file) if file.exists() else {}
+
 
 def list_checkpoints(output: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first."""
@@ -176,6 +185,7 @@ def save_checkpoint(
     config: str,
     keep: int,
     best: int | None = None,
+    more: Mapping[str, dict[str, Tensor]] | None = None,
 ) -> Path:
     """Writes `checkpoint-<step>` whole or not at all, then removes the oldest beyond `keep` but for the best.
 
@@ -188,6 +198,7 @@ def save_checkpoint(
         config: the settings as TOML.
         keep: checkpoints to keep, at least 1.
         best: step of the checkpoint that stays besides, None where none is known to be best.
+        more: file name without suffix → tensors; files without tensors are not written.
 
     Returns:
         The checkpoint's folder.
@@ -204,6 +215,9 @@ def save_checkpoint(
         write_model(folder)
         save_file(optimizer, folder / _OPTIMIZER)
         save_file(rng, folder / _RNG)
+        for name, tensors in (more or {}).items():
+            if tensors:
+                save_file(tensors, folder / f"{name}.safetensors")
         (folder / _CONFIG).write_text(config, encoding="utf-8")
         (folder / _STATE).write_text(json.dumps(asdict(state), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         for entry in [*folder.rglob("*"), folder]:

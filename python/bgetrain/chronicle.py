@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bgetrain.config import TrainConfig
     from bgetrain.gather import Ranks
     from bgetrain.meter import Record
+    from bgetrain.wandb_log import WandbBoard
     from bgetrain.watch import Evaluated, Watch
 
 __all__ = ["Chronicle"]
@@ -26,7 +27,15 @@ class Chronicle:
     """Writes what happens; every rank has one, rank 0 alone writes and speaks."""
 
     def __init__(
-        self, folder: Path, config: TrainConfig, ranks: Ranks, *, total_steps: int, step: int, facts: dict[str, Any]
+        self,
+        folder: Path,
+        config: TrainConfig,
+        ranks: Ranks,
+        *,
+        total_steps: int,
+        step: int,
+        facts: dict[str, Any],
+        board: WandbBoard | None = None,
     ) -> None:
         """Opens the files and says what starts.
 
@@ -37,6 +46,7 @@ class Chronicle:
             total_steps: steps of the run.
             step: steps done; later records of an earlier process are removed.
             facts: what else the first record says.
+            board: takes the numbers too.
         """
         self._folder = folder
         self._speaks = ranks.is_main
@@ -46,6 +56,7 @@ class Chronicle:
             total_steps=total_steps,
             after_step=step,
             tensorboard=config.run.report_to == "tensorboard",
+            board=board,
         )
         started = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
         about = {"total_steps": total_steps, **facts, "started": started, "environment": environment(ranks)}

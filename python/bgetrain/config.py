@@ -58,9 +58,19 @@ class ModelConfig:
     )
     random_init: bool = _setting(False, "draw the weights at random by the folder's config.json; needs --learning_rate")
     sentence_pooling_method: str | None = _setting(
-        None, "how token vectors become one [the model's own, else cls]", choices=("cls", "mean")
+        None, "how token vectors become one [the model's own, else cls]", choices=("cls", "mean"), flags=("pooling",)
     )
-    normalize_embeddings: bool | None = _setting(None, "give vectors length 1 [the model's own, else true]")
+    normalize_embeddings: bool | None = _setting(
+        None, "give vectors length 1 [the model's own, else true]", flags=("normalize", "normlized")
+    )
+    lora_rank: int = _setting(
+        0, "train low-rank adapters of this rank instead of the weights; 0 is off", low=0, flags=("lora_r",)
+    )
+    lora_alpha: float | None = _setting(None, "an adapter counts this / lora_rank times [twice lora_rank]", above=0.0)
+    lora_dropout: float = _setting(0.1, "dropout before each adapter", low=0.0, high=1.0)
+    lora_target_modules: str | None = _setting(
+        None, "names of layers that get adapters, e.g. query,value [all linear layers]", flags=("target_modules",)
+    )
 
     def __post_init__(self) -> None:
         """Checks the limits of each key."""
@@ -78,7 +88,9 @@ class DataConfig:
     query_max_len: int = _setting(64, "tokens a query is cut to, instruction and special tokens included", low=4)
     passage_max_len: int = _setting(256, "tokens a document is cut to, special tokens included", low=4)
     query_instruction_for_retrieval: str | None = _setting(
-        None, "text before retrieval queries; empty switches it off [what the shard set says of each source]"
+        None,
+        "text before retrieval queries; empty switches it off [what the shard set says of each source]",
+        flags=("query_prefix",),
     )
     source_alpha: float | None = _setting(
         None, "share of a source: rows to this power [weights of the shard set, else every row once]", low=0.0
@@ -101,21 +113,49 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossConfig:
-    """InfoNCE."""
+    """InfoNCE, and what may be added to it."""
 
     temperature: float = _setting(0.02, "divides the scores; scale is its inverse (BGE v1 0.01, v1.5 0.02)", above=0.0)
+    negatives_cross_device: bool = _setting(
+        True, "the documents of all processes are negatives", flags=("gather_across_devices",)
+    )
+    loss_directions: str = _setting(
+        "by_task",
+        "who is scored: queries, documents too (both), or documents too for symmetric sources (by_task)",
+        choices=("query", "both", "by_task"),
+    )
+    same_tower_negatives: bool = _setting(False, "queries are negatives of queries, documents of documents")
+    hardness_weight: float = _setting(
+        0.0, "a negative counts exp(this x cosine) times, so that hard ones count more; 0 is off", low=0.0
+    )
     false_negative_margin: float | None = _setting(
         None,
         "leave out documents of other rows that score this much higher (cosine) than the positive; 2 leaves none out "
-        "[0.1 with --batch_by cluster, else 2]",
-        low=0.0,
+        "[0.1 with --batch_by cluster, 0 with --guide_model, else 2]",
+        low=-2.0,
         high=2.0,
     )
-    negatives_cross_device: bool = _setting(True, "the documents of all processes are negatives")
+    guide_model: str | None = _setting(
+        None, "folder or hub name of an encoder of the same vocabulary whose scores decide that [the model in training]"
+    )
+    mrl_dims: tuple[int, ...] = _setting(
+        (), "train the first so many dimensions too, e.g. 64 128 256; the full vector is always trained"
+    )
+    knowledge_distillation: bool = _setting(False, "learn from pos_scores and neg_scores of the rows as well")
+    kd_loss_type: str = _setting(
+        "kl_div", "how the teacher's scores of a row's documents teach", choices=("kl_div", "margin_mse")
+    )
+    kd_weight: float = _setting(1.0, "of distillation beside InfoNCE", low=0.0)
+    kd_temperature: float = _setting(1.0, "divides the teacher's scores", above=0.0)
+    graded_temperature: float = _setting(
+        0.05, "divides the scores of pairs with a grade (a symmetric source with pos_scores: CoSENT)", above=0.0
+    )
 
     def __post_init__(self) -> None:
         """Checks the limits of each key."""
         _check(self)
+        if any(size < 1 for size in self.mrl_dims):
+            raise ConfigError(f"--mrl_dims {' '.join(map(str, self.mrl_dims))}: expected sizes of at least 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,22 +163,38 @@ class OptimConfig:
     """AdamW and its schedule."""
 
     learning_rate: float | None = _setting(
-        None, "peak rate [by model size: 1e-5 from 200M weights, 2e-5 from 60M, else 3e-5]", above=0.0
+        None,
+        "peak rate [by model size: 1e-5 from 200M weights, 2e-5 from 60M, else 3e-5; 1e-4 for adapters]",
+        above=0.0,
     )
     lr_scheduler_type: str = _setting(
-        "linear", "how it falls after the warm-up", choices=("linear", "cosine", "constant")
+        "linear",
+        "how it falls after the warm-up; wsd stays at the peak and falls at the end",
+        choices=("linear", "cosine", "constant", "wsd"),
     )
     warmup_ratio: float = _setting(0.1, "share of the steps in which the rate rises", low=0.0, high=1.0)
-    warmup_steps: int = _setting(0, "steps in which the rate rises; overrides --warmup_ratio", low=0)
+    warmup_steps: float = _setting(
+        0.0, "steps in which the rate rises, below 1 their share; overrides --warmup_ratio", low=0.0
+    )
+    decay_ratio: float = _setting(0.2, "share of the steps in which wsd falls", low=0.0, high=1.0)
+    decay_steps: int = _setting(0, "steps in which wsd falls; overrides --decay_ratio", low=0)
+    decay_type: str = _setting("linear", "the shape in which wsd falls", choices=("linear", "1-sqrt"))
     weight_decay: float = _setting(0.01, "on weights; never on biases and LayerNorm", low=0.0)
     adam_beta1: float = _setting(0.9, "decay of the first moment", low=0.0, high=1.0)
     adam_beta2: float = _setting(0.999, "decay of the second moment", low=0.0, high=1.0)
     adam_epsilon: float = _setting(1e-8, "added to the denominator", above=0.0)
     max_grad_norm: float = _setting(1.0, "clip the gradient to this length; 0 does not clip", low=0.0)
+    ema_decay: float = _setting(
+        0.0, "average the weights over about 1 / (1 - this) steps; the average is what is saved; 0 is off", low=0.0
+    )
 
     def __post_init__(self) -> None:
         """Checks the limits of each key."""
         _check(self)
+        if self.warmup_steps > 1 and self.warmup_steps % 1:
+            raise ConfigError(f"--warmup_steps {self.warmup_steps}: expected a whole number, or a share below 1")
+        if self.ema_decay >= 1:
+            raise ConfigError(f"--ema_decay {self.ema_decay}: expected below 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,21 +237,42 @@ class RunConfig:
 
     output_dir: str | None = _setting(None, "folder of model, checkpoints and metrics [output/<UTC time>]")
     overwrite_output_dir: bool = _setting(False, "start anew in a folder that holds a run")
-    per_device_train_batch_size: int = _setting(32, "queries a process takes in one batch", low=1)
+    global_batch_size: int | None = _setting(None, "queries of one batch over all processes", low=1)
+    per_device_train_batch_size: int | None = _setting(
+        None, "queries a process takes in one batch; says the same [32 where neither is given]", low=1
+    )
     gradient_accumulation_steps: int = _setting(1, "batches a step; their negatives are not shared", low=1)
     num_train_epochs: int = _setting(1, "passes over the data", low=1)
     max_steps: int = _setting(-1, "optimiser steps; -1 goes by --num_train_epochs", low=-1)
-    micro_batch_tokens: int = _setting(
-        16_384, "most tokens the encoder takes at once, padding included; bounds padding, not memory", low=1
+    scale_down: int = _setting(
+        1, "a trial: a global batch this many times smaller, and 20 steps where --max_steps is not given", low=1
+    )
+    micro_batch_tokens: int | None = _setting(
+        None,
+        "most tokens the encoder takes at once, padding included [found at the start]",
+        low=1,
+        flags=("mini_batch_num_tokens",),
+    )
+    grad_cache: bool | None = _setting(
+        None, "compute every chunk of a batch twice and hold the graph of one [only chunks that do not fit]"
+    )
+    activation_memory: float | None = _setting(
+        None, "GiB a process may fill with graphs [what the GPU has free; a quarter of what a CPU has]", above=0.0
     )
     bf16: bool | None = _setting(None, "compute the transformer in bfloat16 [where the GPU can]")
-    gradient_checkpointing: bool = _setting(False, "less memory for one more forward pass")
-    use_cpu: bool = _setting(False, "stay on the CPU")
+    gradient_checkpointing: bool = _setting(
+        False, "less memory for one more forward pass", flags=("activation_checkpointing",)
+    )
+    torch_compile: bool = _setting(
+        False, "compile the transformer with torch.compile; costs a minute or more at the start"
+    )
+    use_cpu: bool = _setting(False, "stay on the CPU", flags=("no_cuda",))
     seed: int = _setting(42, "decides batches, dropout and random weights", low=0, high=2**63 - 1)
     logging_steps: int = _setting(10, "steps between two records of metrics.jsonl", low=1)
     save_steps: int = _setting(500, "steps between two checkpoints", low=1)
     save_total_limit: int = _setting(2, "checkpoints kept, the newest; the best one stays besides", low=1)
-    report_to: str = _setting("tensorboard", "metrics besides metrics.jsonl", choices=("tensorboard", "none"))
+    report_to: str = _setting("tensorboard", "metrics besides metrics.jsonl", choices=("tensorboard", "wandb", "none"))
+    run_name: str | None = _setting(None, "the run's name in wandb [the output folder's]")
     resume_from_checkpoint: str | None = _setting(
         None, "go on from a checkpoint folder, or from the last one (`last`) of --output_dir"
     )

@@ -147,7 +147,7 @@ class ShardFacts:
     Attributes:
         hash: identifies the set.
         names: name of each source, in manifest order.
-        in_batch: whether a source is trained with in-batch negatives, in manifest order.
+        tasks: `retrieval`, `symmetric` or `classification` of each source, in manifest order.
         instruction: the query instruction all retrieval sources share, or empty.
         languages: languages the sources name, sorted.
         rows: rows of the set.
@@ -155,7 +155,7 @@ class ShardFacts:
 
     hash: str
     names: tuple[str, ...]
-    in_batch: tuple[bool, ...]
+    tasks: tuple[str, ...]
     instruction: str
     languages: tuple[str, ...]
     rows: int
@@ -175,7 +175,7 @@ def describe_shards(path: str | Path) -> ShardFacts:
     return ShardFacts(
         hash=str(manifest["hash"]),
         names=tuple(source["name"] for source in sources),
-        in_batch=tuple(source["task"] != "classification" for source in sources),
+        tasks=tuple(source["task"] for source in sources),
         instruction=instructions.pop() if len(instructions) == 1 else "",
         languages=tuple(sorted({source.get("language") or "" for source in sources} - {""})),
         rows=sum(int(source["rows"]) for source in sources),
@@ -240,11 +240,14 @@ class TrainBatch:
         source_ids: int64 [n], index into the shard set's sources.
         query_keys: int64 [n].
         in_batch: bool [n], whether documents of other rows are negatives.
-        own: int64 [n], index of each row's positive among the local documents.
+        symmetric: bool [n], whether query and document could change places.
+        any_symmetric: whether any source of the shard set is symmetric: the same on every rank.
+        own_rows: int64 [p], ascending, the row of each positive; every row has at least one.
+        own: int64 [p], index of each positive among the local documents.
         known_keys: int64 [k].
         known_rows: int64 [k], the row of each known positive.
         document_keys: int64 [m].
-        document_row_ids: int64 [m].
+        document_rows: int64 [m], ascending, the row of each document.
         document_scores: float32 [m], what a teacher or an annotator gave; not a number where nobody did.
         read_state: where the loader stands after this batch; read only for a checkpoint, since it is text inside.
     """
@@ -258,30 +261,34 @@ class TrainBatch:
     source_ids: Tensor
     query_keys: Tensor
     in_batch: Tensor
+    symmetric: Tensor
+    any_symmetric: bool
+    own_rows: Tensor
     own: Tensor
     known_keys: Tensor
     known_rows: Tensor
     document_keys: Tensor
-    document_row_ids: Tensor
+    document_rows: Tensor
     document_scores: Tensor
     read_state: Callable[[], dict[str, Any]]
 
 
-def train_batch(batch: Batch, in_batch: tuple[bool, ...]) -> TrainBatch:
+def train_batch(batch: Batch, tasks: tuple[str, ...]) -> TrainBatch:
     """Turns one numpy batch into tensors on the CPU.
 
     Args:
         batch: from the loader.
-        in_batch: whether each source is trained with in-batch negatives, by source id.
+        tasks: of each source, by source id.
 
     Raises:
         TrainingError: a row without a document, or whose first document is not its positive.
     """
     rows = np.arange(len(batch.row_ids), dtype=np.int64)
-    own = np.searchsorted(batch.doc_rows, rows)
-    has_document = (own < len(batch.doc_rows)) & (batch.doc_rows[np.minimum(own, len(batch.doc_rows) - 1)] == rows)
-    if not (has_document.all() and batch.doc_is_positive[own].all()):
+    first = np.searchsorted(batch.doc_rows, rows)
+    has_document = (first < len(batch.doc_rows)) & (batch.doc_rows[np.minimum(first, len(batch.doc_rows) - 1)] == rows)
+    if not (has_document.all() and batch.doc_is_positive[first].all()):
         raise TrainingError(f"batch {batch.step} of source {batch.source}: a row does not begin with its positive")
+    positives = np.flatnonzero(batch.doc_is_positive)
     return TrainBatch(
         epoch=batch.epoch,
         source=batch.source,
@@ -291,15 +298,22 @@ def train_batch(batch: Batch, in_batch: tuple[bool, ...]) -> TrainBatch:
         row_ids=_bits(batch.row_ids),
         source_ids=torch.from_numpy(batch.source_ids.astype(np.int64)),
         query_keys=_bits(batch.query_keys),
-        in_batch=torch.from_numpy(np.array(in_batch, dtype=np.bool_)[batch.source_ids]),
-        own=torch.from_numpy(own.astype(np.int64)),
+        in_batch=_of_sources(batch, [task != "classification" for task in tasks]),
+        symmetric=_of_sources(batch, [task == "symmetric" for task in tasks]),
+        any_symmetric="symmetric" in tasks,
+        own_rows=torch.from_numpy(batch.doc_rows[positives].astype(np.int64)),
+        own=torch.from_numpy(positives.astype(np.int64)),
         known_keys=_bits(batch.known_keys),
         known_rows=torch.from_numpy(np.repeat(rows, np.diff(batch.known_offsets))),
         document_keys=_bits(batch.doc_keys),
-        document_row_ids=_bits(batch.row_ids[batch.doc_rows]),
+        document_rows=torch.from_numpy(batch.doc_rows.astype(np.int64)),
         document_scores=torch.from_numpy(np.array(batch.doc_scores, dtype=np.float32)),
         read_state=lambda: batch.state,
     )
+
+
+def _of_sources(batch: Batch, flags: list[bool]) -> Tensor:
+    return torch.from_numpy(np.array(flags, dtype=np.bool_)[batch.source_ids])
 
 
 def _bits(values: NDArray[np.uint64]) -> Tensor:
@@ -328,10 +342,10 @@ class BatchStream:
         waited: seconds the trainer has waited for batches since it last took the value.
     """
 
-    def __init__(self, loader: Loader, *, in_batch: tuple[bool, ...], accumulation: int) -> None:
+    def __init__(self, loader: Loader, *, tasks: tuple[str, ...], accumulation: int) -> None:
         """Wraps a loader, which the stream closes at its end."""
         self._loader = loader
-        self._in_batch = in_batch
+        self._tasks = tasks
         self._accumulation = accumulation
         self.steps = -(-len(loader) // accumulation)
         self._waited = 0.0
@@ -347,7 +361,7 @@ class BatchStream:
             started = time.perf_counter()
             group = []
             for batch in batches:
-                group.append(train_batch(batch, self._in_batch))
+                group.append(train_batch(batch, self._tasks))
                 if len(group) == self._accumulation:
                     break
             self._waited += time.perf_counter() - started

@@ -64,6 +64,7 @@ class Encoder(nn.Module):
         position_limit: most tokens the transformer can take.
         folder: the folder that was read.
         random_init: whether the weights were drawn at random instead of read.
+        checkpointed: whether activations are computed again in the backward pass.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Encoder(nn.Module):
         self.position_limit = position_limit
         self.folder = folder
         self.random_init = random_init
+        self.checkpointed = False
         head = getattr(backbone, "pooler", None)
         if isinstance(head, nn.Module):
             head.requires_grad_(False)
@@ -139,6 +141,11 @@ class Encoder(nn.Module):
     def dimension(self) -> int:
         """The length of a vector."""
         return int(cast("Any", self.backbone).config.hidden_size)
+
+    @property
+    def layers(self) -> int:
+        """The number of transformer layers."""
+        return int(cast("Any", self.backbone).config.num_hidden_layers)
 
     @property
     def device(self) -> torch.device:
@@ -197,6 +204,7 @@ class Encoder(nn.Module):
         name = "activation_checkpointing_enable"
         enable = getattr(backbone, name, None) or backbone.gradient_checkpointing_enable
         enable({"use_reentrant": False})
+        self.checkpointed = True
 
     @property
     def pad_id(self) -> int:

@@ -23,6 +23,7 @@ from bgetrain.settings import build, parse_flags, read_toml, to_toml
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bgetrain.activation_memory import Chunking
     from bgetrain.checkpoint import Checkpoint, TrainerState
     from bgetrain.config import TrainConfig
     from bgetrain.data import ShardFacts
@@ -109,19 +110,24 @@ def train(layers: list[dict[str, object]]) -> None:
 
 def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> None:
     from bgeprep.errors import BgeprepError
+    from bgetrain.batch_size import as_started, start_state
     from bgetrain.checkpoint import remove_run
     from bgetrain.data import BatchStream, describe_shards, open_loader
+    from bgetrain.extras import need_extras
+    from bgetrain.lora import attach
     from bgetrain.metrics import note
     from bgetrain.trainer import Trainer
     from bgetrain.watch import Watch, open_collections
 
+    need_extras(config)
     shards = describe_shards(config.data.train_data)
     encoder = _load_encoder(config, checkpoint)
     folder = _output_folder(config, checkpoint, ranks)
     config = _resolve(config, encoder, shards, ranks)
     collections = open_collections(config.eval)
-    state = _start_state(config, checkpoint, shards, ranks)
-    config = replace(config, run=replace(config.run, output_dir=str(folder)))
+    guide = _load_guide(config, encoder, ranks)
+    state = start_state(config, checkpoint, shards, ranks)
+    config = replace(config, run=replace(as_started(config.run, state), output_dir=str(folder)))
     if ranks.is_main:
         if checkpoint is None:
             remove_run(folder)
@@ -136,13 +142,23 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
         rank=ranks.rank,
         world_size=ranks.world_size,
     )
-    stream = BatchStream(loader, in_batch=shards.in_batch, accumulation=state.accumulation)
+    stream = BatchStream(loader, tasks=shards.tasks, accumulation=state.accumulation)
     try:
         if stream.steps == 0:
             raise LaunchError(f"{config.data.train_data}: {shards.rows} rows make no batch")
         state = replace(state, total_steps=stream.steps)
+        if config.model.lora_rank:
+            attach(encoder, config.model)
         if config.run.gradient_checkpointing:
             encoder.checkpoint_activations()
+        if config.run.torch_compile:
+            # in place: names of weights, and so checkpoints and export, stay as they are
+            encoder.backbone.compile(dynamic=True)
+        encoder.to(ranks.device)
+        chunking = _chunking(config, encoder, ranks)
+        config = replace(config, run=replace(config.run, micro_batch_tokens=chunking.chunk_tokens))
+        if ranks.is_main:
+            (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
         recipe = _recipe(config, encoder, shards, state, ranks)
         every = config.eval.eval_steps or config.run.save_steps
         trainer = Trainer(
@@ -155,6 +171,8 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
             recipe=recipe,
             watch=Watch(config.eval, collections, every=every, ranks=ranks, stored=state.evaluation),
             sources=shards.names,
+            chunking=chunking,
+            guide=guide,
         )
         if checkpoint is not None:
             trainer.resume(checkpoint)
@@ -182,10 +200,12 @@ def _find_checkpoint(config: TrainConfig) -> Checkpoint | None:
 
 
 def _settings_of(checkpoint: Checkpoint) -> dict[str, object]:
-    """The settings the checkpoint was made with, without those that say where to."""
+    """The settings the checkpoint was made with, without those that say where to and how large a batch."""
     try:
         stored = read_toml(checkpoint.config_file)
-        return {name: value for name, value in stored.items() if name != "run.output_dir"}
+        # the batch of the run is that of its state; what the settings state besides is a new wish
+        left_out = {"run.output_dir", "run.global_batch_size", "run.per_device_train_batch_size"}
+        return {name: value for name, value in stored.items() if name not in left_out}
     except ConfigError as error:
         raise CheckpointError(str(error), path=str(checkpoint.config_file)) from error
 
@@ -196,7 +216,8 @@ def _load_encoder(config: TrainConfig, checkpoint: Checkpoint | None) -> Encoder
     from bgetrain.encode import Encoder
 
     model = config.model
-    if checkpoint is not None:
+    # adapters go on from the model they stand beside, not from the one they were merged into
+    if checkpoint is not None and not model.lora_rank:
         return Encoder.load(checkpoint.folder)
     name = model.model_name_or_path
     if name is None:
@@ -226,7 +247,9 @@ def _resolve(config: TrainConfig, encoder: Encoder, shards: ShardFacts, ranks: R
     for name in ("query_max_len", "passage_max_len"):
         if getattr(config.data, name) > encoder.position_limit:
             raise ConfigError(f"--{name} {getattr(config.data, name)}: the model takes {encoder.position_limit} tokens")
-    rate = config.optim.learning_rate or learning_rate_for(encoder.num_parameters, random_init=encoder.random_init)
+    rate = config.optim.learning_rate or learning_rate_for(
+        encoder.num_parameters, random_init=encoder.random_init, adapters=config.model.lora_rank > 0
+    )
     instruction = config.data.query_instruction_for_retrieval
     encoder.query_instruction = shards.instruction if instruction is None else instruction
     on_gpu = ranks.device.type == "cuda"
@@ -239,7 +262,7 @@ def _resolve(config: TrainConfig, encoder: Encoder, shards: ShardFacts, ranks: R
             sentence_pooling_method=encoder.pooling,
             normalize_embeddings=encoder.normalize,
         ),
-        loss=replace(config.loss, false_negative_margin=_margin(config)),
+        loss=replace(config.loss, false_negative_margin=_margin(config), mrl_dims=_mrl_dims(config, encoder)),
         optim=replace(config.optim, learning_rate=rate),
         run=replace(
             config.run,
@@ -252,46 +275,54 @@ def _resolve(config: TrainConfig, encoder: Encoder, shards: ShardFacts, ranks: R
 
 def _margin(config: TrainConfig) -> float:
     """Rows of one topic hold answers to each other's questions more often than rows of all topics."""
-    given = config.loss.false_negative_margin
-    return given if given is not None else 0.1 if config.data.batch_by == "cluster" else 2.0
+    given, loss = config.loss.false_negative_margin, config.loss
+    if given is not None:
+        return given
+    return 0.0 if loss.guide_model else 0.1 if config.data.batch_by == "cluster" else 2.0
 
 
-def _start_state(config: TrainConfig, checkpoint: Checkpoint | None, shards: ShardFacts, ranks: Ranks) -> TrainerState:
-    """Batch size and place: of the checkpoint where there is one, since batches are planned for the whole run."""
-    from bgetrain.checkpoint import TrainerState
-    from bgetrain.metrics import note
+def _mrl_dims(config: TrainConfig, encoder: Encoder) -> tuple[int, ...]:
+    """Largest first, with the full length."""
+    sizes = config.loss.mrl_dims
+    if sizes and max(sizes) > encoder.dimension:
+        raise ConfigError(f"--mrl_dims {max(sizes)}: the model has {encoder.dimension} dimensions")
+    return tuple(sorted({*sizes, encoder.dimension}, reverse=True)) if sizes else ()
+
+
+def _load_guide(config: TrainConfig, encoder: Encoder, ranks: Ranks) -> Encoder | None:
+    """The model that tells likely positives; it reads the token ids of the one in training."""
+    from bgetrain.encode import Encoder
+
+    if config.loss.guide_model is None:
+        return None
+    guide = Encoder.load(config.loss.guide_model)
+    if guide.tokenizer.get_vocab() != encoder.tokenizer.get_vocab():
+        raise ModelError(
+            f"--guide_model {config.loss.guide_model}: its vocabulary is not that of the model in training",
+            path=config.loss.guide_model,
+            hint="a guide of the same family, or none: the model in training then guides itself",
+        )
+    longest = max(config.data.query_max_len, config.data.passage_max_len)
+    if guide.position_limit < longest:
+        raise ModelError(
+            f"--guide_model {config.loss.guide_model}: it takes {guide.position_limit} tokens, {longest} come"
+        )
+    return guide.to(ranks.device).requires_grad_(False)
+
+
+def _chunking(config: TrainConfig, encoder: Encoder, ranks: Ranks) -> Chunking:
+    from bgetrain.activation_memory import choose_chunking
 
     run = config.run
-    batch_size = run.per_device_train_batch_size * ranks.world_size
-    if checkpoint is None:
-        return TrainerState(
-            step=0,
-            total_steps=0,
-            batch_size=batch_size,
-            accumulation=run.gradient_accumulation_steps,
-            world_size=ranks.world_size,
-            shards=shards.hash,
-            loader={},
-        )
-    state = checkpoint.state
-    if state.shards != shards.hash:
-        raise CheckpointError(
-            f"{checkpoint.folder}: made from another shard set: {state.shards}, found {shards.hash} in "
-            f"{config.data.train_data}",
-            path=str(checkpoint.folder),
-            hint="--data with the set it was made from, or start anew with --model_name_or_path and the checkpoint",
-        )
-    if state.batch_size < ranks.world_size:
-        raise LaunchError(
-            f"{checkpoint.folder}: its batch of {state.batch_size} rows does not fill {ranks.world_size} processes",
-            hint=f"--nproc_per_node {state.batch_size} at most",
-        )
-    if ranks.is_main and (state.batch_size, state.accumulation) != (batch_size, run.gradient_accumulation_steps):
-        note(
-            f"the batch stays {state.batch_size} rows x {state.accumulation} as at the first start; "
-            f"{batch_size} x {run.gradient_accumulation_steps} would be another run"
-        )
-    return state
+    return choose_chunking(
+        encoder,
+        longest=min(max(config.data.query_max_len, config.data.passage_max_len), encoder.position_limit),
+        micro_batch_tokens=run.micro_batch_tokens,
+        grad_cache=run.grad_cache,
+        activation_memory=run.activation_memory,
+        bf16=bool(run.bf16),
+        processes_here=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+    )
 
 
 def _output_folder(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> Path:
@@ -349,6 +380,9 @@ def _recipe(
         "learning_rate": config.optim.learning_rate,
         "lr_scheduler_type": config.optim.lr_scheduler_type,
         "warmup_ratio": config.optim.warmup_ratio,
+        **({"decay_ratio": config.optim.decay_ratio} if config.optim.lr_scheduler_type == "wsd" else {}),
+        **({"ema_decay": config.optim.ema_decay} if config.optim.ema_decay else {}),
+        **({"lora_rank": config.model.lora_rank} if config.model.lora_rank else {}),
         "weight_decay": config.optim.weight_decay,
         "max_grad_norm": config.optim.max_grad_norm,
         "bf16": config.run.bf16,
@@ -362,9 +396,12 @@ def _announce(config: TrainConfig, encoder: Encoder, shards: ShardFacts, state: 
     from bgetrain.metrics import note
 
     group = config.data.train_group_size
-    scope = state.batch_size if config.loss.negatives_cross_device else config.run.per_device_train_batch_size
+    scope = state.batch_size if config.loss.negatives_cross_device else -(-state.batch_size // ranks.world_size)
+    learning = sum(weight.numel() for weight in encoder.parameters() if weight.requires_grad)
+    adapters = f", {learning / 1e6:.2f}M of them in adapters, which alone learn" if config.model.lora_rank else ""
     note(
-        f"{config.model.model_name_or_path}: {encoder.num_parameters / 1e6:.1f}M weights, {encoder.pooling} pooling; "
+        f"{config.model.model_name_or_path}: {encoder.num_parameters / 1e6:.1f}M weights{adapters}, "
+        f"{encoder.pooling} pooling; "
         f"{config.data.train_data}: {shards.rows:,} rows of {len(shards.names)} sources\n"
         f"{state.total_steps - state.step} steps of {state.batch_size} x {state.accumulation} queries on "
         f"{ranks.world_size} x {ranks.device.type}; up to {scope * group - 1:,} negatives a query, "

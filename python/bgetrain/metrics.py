@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from bgetrain.detectors import Warned
     from bgetrain.meter import Record
+    from bgetrain.wandb_log import WandbBoard
     from bgetrain.watch import Evaluated
 
 __all__ = ["MetricLog", "note", "read_records"]
@@ -53,7 +54,16 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
 class MetricLog:
     """Writes records; silent on ranks other than 0."""
 
-    def __init__(self, folder: Path, *, active: bool, total_steps: int, after_step: int, tensorboard: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        active: bool,
+        total_steps: int,
+        after_step: int,
+        tensorboard: bool,
+        board: WandbBoard | None = None,
+    ) -> None:
         """Opens the files.
 
         Args:
@@ -63,11 +73,12 @@ class MetricLog:
             after_step: the step a resumed run goes on from; later records of the file are removed, since
                 they will be written again.
             tensorboard: also write TensorBoard events, where it is installed.
+            board: takes the numbers too; closed with the log.
         """
         self._active = active
         self._total = total_steps
         self._path = folder / "metrics.jsonl"
-        self._board: Any = None
+        self._board: Any = board
         if not active:
             return
         if self._path.is_file():

@@ -12,13 +12,14 @@ unique whatever the order in which the documents came.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from bgetrain.precision import plain_fp32
 
 __all__ = ["TILE_SCORES", "TopK", "id_places", "unpack"]
 
@@ -94,7 +95,7 @@ class TopK:
 
     def _merge(self, top: int, bottom: int, documents: Tensor, places: Tensor) -> Tensor:
         """The best of the queries top … bottom after this piece, packed, descending."""
-        with _plain_fp32():
+        with plain_fp32():
             scores = self._queries[top:bottom] @ documents.T
         packed = torch.cat((self._best[top:bottom], _pack(scores, places)), dim=1)
         return packed.topk(min(self.k, packed.shape[1]), dim=1, sorted=True).values
@@ -135,14 +136,3 @@ def _check_finite(vectors: NDArray[np.float32], what: str) -> None:
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
         raise ValueError(f"the vector of {what} {bad[0]} is not finite ({len(bad)} such vectors)")
-
-
-@contextlib.contextmanager
-def _plain_fp32() -> Iterator[None]:
-    """Products in IEEE fp32, whatever training has set: TF32 would change the order of close documents."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

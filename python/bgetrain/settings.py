@@ -11,8 +11,9 @@ import difflib
 import json
 import sys
 from dataclasses import Field, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_origin, get_type_hints
 
+from bgetrain.arguments import not_ours
 from bgetrain.config import TrainConfig
 from bgetrain.errors import ConfigError
 
@@ -39,10 +40,11 @@ Fine-tune a text encoder on the batches of a shard set.
   torchrun --nproc_per_node 2 python/train.py --config configs/finetune.toml --data shards/ \\
       --model_name_or_path BAAI/bge-small-en-v1.5 --output_dir output/mine
 
-A step takes per_device_train_batch_size x processes x gradient_accumulation_steps queries. Each query is
-trained to score its own positive above all other documents of the batch, over all processes. The output
-folder gets config.toml (all settings as used), metrics.jsonl, report.html (the run as a page),
-checkpoint-<step>/ and, at the end, the model itself; it opens in sentence-transformers.
+A batch takes global_batch_size queries, or per_device_train_batch_size x processes; a step takes
+gradient_accumulation_steps batches. Each query is trained to score its own positive above all other
+documents of the batch, over all processes. The output folder gets config.toml (all settings as used),
+metrics.jsonl, report.html (the run as a page), checkpoint-<step>/ and, at the end, the model itself; it
+opens in sentence-transformers.
 
 After an interruption: the same command with --resume_from_checkpoint last"""
 
@@ -58,7 +60,7 @@ class Setting:
     Attributes:
         section: `model`, `data`, `loss`, `optim`, `eval` or `run`.
         field: the dataclass field, with its help and limits.
-        kind: str, int, float or bool.
+        kind: str, int, float, bool, or tuple for several whole numbers.
         optional: whether it may be unset (None).
     """
 
@@ -83,18 +85,27 @@ class Setting:
         Raises:
             ConfigError: another type; the message starts with `where`.
         """
+        if self.kind is tuple:
+            if not isinstance(value, list) or any(type(item) is not int for item in value):
+                raise ConfigError(f"{where}: expected {_KIND_NAMES[tuple]}, found {json.dumps(value, default=str)}")
+            return tuple(value)
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
         if type(value) is not self.kind:
             raise ConfigError(f"{where}: expected {_KIND_NAMES[self.kind]}, found {json.dumps(value, default=str)}")
         return value
 
-    def parse(self, text: str, where: str) -> object:
-        """Reads the value of a flag.
+    def parse(self, text: str | list[str], where: str) -> object:
+        """Reads the value of a flag, or its values.
 
         Raises:
             ConfigError: the text is no value of this setting.
         """
+        if isinstance(text, list):
+            try:
+                return tuple(int(item) for item in text)
+            except ValueError:
+                raise ConfigError(f"{where} {' '.join(text)}: expected {_KIND_NAMES[self.kind]}") from None
         words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
         try:
             return words[text.lower()] if self.kind is bool else self.kind(text)
@@ -102,7 +113,15 @@ class Setting:
             raise ConfigError(f"{where} {text}: expected {_KIND_NAMES[self.kind]}") from None
 
 
-_KIND_NAMES: dict[type, str] = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+_ELSEWHERE = "elsewhere."
+
+_KIND_NAMES: dict[type, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple: "whole numbers",
+}
 
 
 def all_settings() -> list[Setting]:
@@ -113,6 +132,7 @@ def all_settings() -> list[Setting]:
         hints = get_type_hints(owner)
         for item in fields(owner):
             kinds = [kind for kind in get_args(hints[item.name]) or (hints[item.name],) if kind is not type(None)]
+            kinds = [tuple] if get_origin(hints[item.name]) is tuple else kinds
             optional = type(None) in get_args(hints[item.name])
             found.append(Setting(section.name, item, kinds[0], optional))
     return found
@@ -142,6 +162,7 @@ def read_toml(path: Path) -> dict[str, object]:
 def from_document(document: Mapping[str, object], where: str) -> dict[str, object]:
     """Dotted names and values of a parsed file, checked; see `read_toml`."""
     by_name = {spelling: setting for setting in all_settings() for spelling in setting.flags}
+    elsewhere = not_ours(by_name)
     sections = {setting.section for setting in all_settings()}
     values: dict[str, object] = {}
     for key, value in document.items():
@@ -149,6 +170,9 @@ def from_document(document: Mapping[str, object], where: str) -> dict[str, objec
         if isinstance(value, dict) and key in sections:
             items = {f"{key}.{name}": item for name, item in value.items()}
         for name, item in items.items():
+            if name in elsewhere:
+                elsewhere[name].check(str(item).lower() if isinstance(item, bool) else item, f"{where}: {name}")
+                continue
             if name not in by_name or isinstance(item, dict):
                 raise ConfigError(f"{where}: unknown key `{name}`{_nearest(name, by_name)}")
             setting = by_name[name]
@@ -187,7 +211,17 @@ def parse_flags(arguments: Sequence[str]) -> tuple[str | None, dict[str, object]
         group = parser.add_argument_group(f"[{section.name}]")
         for setting in (setting for setting in settings if setting.section == section.name):
             _add_flag(group, setting)
+    # names of other trainers are known too: refused with what to use instead, unless they say what is done anyway
+    elsewhere = not_ours([spelling for setting in settings for spelling in setting.flags])
+    for name in elsewhere:
+        parser.add_argument(f"--{name}", dest=f"{_ELSEWHERE}{name}", nargs="*", help=argparse.SUPPRESS)
     known, unknown = parser.parse_known_args(list(arguments))
+    for name, words in list(vars(known).items()):
+        if name.startswith(_ELSEWHERE):
+            elsewhere[name.removeprefix(_ELSEWHERE)].check(
+                " ".join(words) if words else "true", f"--{name.partition('.')[2]}"
+            )
+            delattr(known, name)
     if unknown:
         spellings = ["config", *(spelling for setting in settings for spelling in setting.flags)]
         name = unknown[0].removeprefix("--").partition("=")[0]
@@ -201,11 +235,15 @@ def parse_flags(arguments: Sequence[str]) -> tuple[str | None, dict[str, object]
 
 def _add_flag(group: argparse._ArgumentGroup, setting: Setting) -> None:
     default = setting.field.default
-    shown = "" if default is None else f" [{str(default).lower() if setting.kind is bool else default}]"
+    shown = (
+        "" if default is None or default == () else f" [{str(default).lower() if setting.kind is bool else default}]"
+    )
     words: dict[str, Any] = {"dest": setting.dotted, "help": setting.field.metadata["help"].replace("%", "%%") + shown}
-    words["metavar"] = {str: "TEXT", int: "N", float: "X", bool: "BOOL"}[setting.kind]
+    words["metavar"] = {str: "TEXT", int: "N", float: "X", bool: "BOOL", tuple: "N"}[setting.kind]
     if setting.field.metadata["choices"]:
         words["metavar"] = "|".join(setting.field.metadata["choices"])
+    if setting.kind is tuple:
+        words["nargs"] = "*"
     if setting.kind is bool:
         words |= {"nargs": "?", "const": "true"}
     if setting.field.name == "resume_from_checkpoint":

@@ -1,7 +1,7 @@
 """The training loop.
 
     for the batches of each step:
-        1. encode the texts of this rank, gather the documents of all, score, back-propagate
+        1. encode the texts of this rank, gather the documents of all, score, back-propagate (`objective`)
         2. average the gradients over ranks, clip, step
         3. now and then: log, evaluate, save; on a signal: save and stop; where patience ends: stop
     save the model: that of the last step, or the best
@@ -25,6 +25,7 @@ from bgetrain.checkpoint import (
     save_checkpoint,
 )
 from bgetrain.chronicle import Chronicle
+from bgetrain.ema import WeightAverage
 from bgetrain.encode import Encoder
 from bgetrain.errors import Interrupted, RankError, TrainingError
 from bgetrain.export import save_pretrained
@@ -32,9 +33,11 @@ from bgetrain.flops import ModelFlops, device_name, peak_tflops
 from bgetrain.gather import average_gradients, broadcast_parameters, exchange, gather_rows, lost_a_rank
 from bgetrain.interrupt import StopSignal
 from bgetrain.meter import Meter
-from bgetrain.objective import batch_loss
+from bgetrain.objective import batch_gradient
 from bgetrain.optim import build_optimizer, learning_rate_at, set_learning_rate
 from bgetrain.settings import to_toml
+from bgetrain.trained import as_exported, load_trained, trained_files
+from bgetrain.wandb_log import open_wandb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,10 +45,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from bgetrain.activation_memory import Chunking
     from bgetrain.checkpoint import Checkpoint
     from bgetrain.config import TrainConfig
     from bgetrain.data import BatchStream, TrainBatch
     from bgetrain.gather import Ranks
+    from bgetrain.wandb_log import WandbBoard
     from bgetrain.watch import Watch
 
 __all__ = ["Trainer"]
@@ -56,6 +61,7 @@ class Trainer:
 
     Attributes:
         step: optimiser steps done.
+        average: of the weights; `with average.applied(encoder)` is the model as it will be saved.
     """
 
     def __init__(
@@ -70,6 +76,8 @@ class Trainer:
         recipe: dict[str, Any],
         watch: Watch,
         sources: tuple[str, ...],
+        chunking: Chunking,
+        guide: Encoder | None = None,
     ) -> None:
         """Puts the parts together; nothing is read or written yet.
 
@@ -83,6 +91,8 @@ class Trainer:
             recipe: how the model is trained, for the model card.
             watch: measures the model on the way.
             sources: names of the shard set's sources, by source id.
+            chunking: how a batch goes through the encoder.
+            guide: tells likely positives, on the device of `ranks`; None for the encoder itself.
         """
         self.step = state.step
         self._state = state
@@ -92,7 +102,10 @@ class Trainer:
         self._ranks = ranks
         self._folder = folder
         self._recipe = recipe
+        self._chunking = chunking
+        self._guide = guide
         self._optimizer = build_optimizer(encoder, config.optim)
+        self.average = WeightAverage(encoder, config.optim.ema_decay)
         self._parameters = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
         self._watch = watch
         self._meter = Meter(
@@ -110,6 +123,7 @@ class Trainer:
         Raises:
             CheckpointError: it does not fit the model.
         """
+        load_trained(self._encoder, self.average, checkpoint, adapters=self._config.model.lora_rank > 0)
         load_optimizer(self._optimizer, checkpoint.optimizer())
         self._stream.resume(checkpoint.state.loader)
         self._saved_step = self.step
@@ -128,6 +142,8 @@ class Trainer:
         if self.step == 0:
             self._seed()
         broadcast_parameters(self._encoder, self._ranks)
+        if self.step == 0:
+            self.average.load({})
         self._encoder.train()
         state = self._state
         self._chronicle = Chronicle(
@@ -141,6 +157,7 @@ class Trainer:
                 "accumulation": state.accumulation,
                 "weights": self._encoder.num_parameters,
             },
+            board=self._open_wandb() if self._config.run.report_to == "wandb" else None,
         )
         try:
             with StopSignal() as stop:
@@ -185,7 +202,7 @@ class Trainer:
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"step {self.step + 1}: out of GPU memory",
-                hint="--gradient_checkpointing, or a smaller --per_device_train_batch_size or --passage_max_len",
+                hint="a smaller --activation_memory or --micro_batch_tokens, --gradient_checkpointing, or --grad_cache",
             ) from error
         except RuntimeError as error:
             if not lost_a_rank(error):
@@ -214,7 +231,8 @@ class Trainer:
         Returns:
             Whether it is the best so far.
         """
-        found = self._watch.look(self._encoder, self.step, lambda: stop.requested)
+        with self.average.applied(self._encoder):
+            found = self._watch.look(self._encoder, self.step, lambda: stop.requested)
         if found is not None:
             self._chronicle.evaluation(found)
         else:
@@ -241,6 +259,9 @@ class Trainer:
         elif self._ranks.is_main:
             save_pretrained(Encoder.load(best), self._folder, recipe={**self._recipe, "steps": step})
 
+    def _open_wandb(self) -> WandbBoard | None:
+        return open_wandb(self._folder, self._config, after_step=self.step) if self._ranks.is_main else None
+
     def _steps_left(self) -> Iterator[list[TrainBatch]]:
         """The batches of each step that is still to do."""
         total = self._state.total_steps
@@ -260,21 +281,22 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         step_rows = sum(batch.global_rows for batch in batches)
         for batch in batches:
-            result = batch_loss(
+            result = batch_gradient(
                 self._encoder,
                 batch,
                 ranks,
                 config.loss,
                 step_rows=step_rows,
-                micro_batch_tokens=config.run.micro_batch_tokens,
+                chunking=self._chunking,
                 bf16=bool(config.run.bf16),
+                guide=self._guide,
             )
-            result.loss.backward()  # type: ignore[no-untyped-call]
             self._meter.add_batch(result)
         average_gradients(self._parameters, ranks)
         limit = config.optim.max_grad_norm or math.inf
         self._meter.add_step(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
         self._optimizer.step()
+        self.average.update()
         self.step += 1
 
     def _learning_rate(self, step: int) -> float:
@@ -323,11 +345,13 @@ class Trainer:
             config=to_toml(self._config),
             keep=self._config.run.save_total_limit,
             best=self._watch.best_step,
+            more=trained_files(self._encoder, self.average, adapters=self._config.model.lora_rank > 0),
         )
 
     def _export(self, folder: Path) -> None:
         if self._ranks.is_main:
-            save_pretrained(self._encoder, folder, recipe={**self._recipe, "steps": self.step})
+            with as_exported(self._encoder, self.average):
+                save_pretrained(self._encoder, folder, recipe={**self._recipe, "steps": self.step})
 
     def _anyone(self, wish: bool) -> bool:
         """Whether any rank was asked to stop: all ranks must stop after the same step."""

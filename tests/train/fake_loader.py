@@ -20,17 +20,24 @@ class FakeRow:
     document_keys: list[int]
     known: list[int]
     source: int = 0
+    scores: list[float] | None = None
 
 
-def random_rows(count: int, *, vocabulary: int, seed: int, negatives: int = 2, sources: int = 1) -> list[FakeRow]:
-    """Rows of unequal length with planted repeats: shared documents, known positives as negatives, equal keys."""
+def random_rows(
+    count: int, *, vocabulary: int, seed: int, negatives: int = 2, sources: int = 1, ragged: bool = True
+) -> list[FakeRow]:
+    """Rows of unequal length with planted repeats: shared documents, known positives as negatives, equal keys.
+
+    Every row but each seventh has scores, as from a teacher. `ragged` rows hold up to `negatives`, others just as many.
+    """
     rng = np.random.default_rng(seed)
     documents = [rng.integers(5, vocabulary, rng.integers(3, 14)).tolist() for _ in range(count + count // 2)]
     rows = []
     for index in range(count):
         # some rows share a positive with the row before: the same text, the same key, another query
         positive = index - 1 if index % 5 == 4 else index
-        chosen = [positive, *rng.integers(0, len(documents), rng.integers(0, negatives + 1)).tolist()]
+        extra = int(rng.integers(0, negatives + 1)) if ragged else negatives
+        chosen = [positive, *rng.integers(0, len(documents), extra).tolist()]
         known = [1000 + positive] + ([1000 + (index + 1) % count] if index % 3 == 0 else [])
         rows.append(
             FakeRow(
@@ -41,6 +48,7 @@ def random_rows(count: int, *, vocabulary: int, seed: int, negatives: int = 2, s
                 document_keys=[1000 + place for place in chosen],
                 known=known,
                 source=index * sources // count,
+                scores=None if index % 7 == 6 else rng.normal(size=len(chosen)).round(1).tolist(),
             )
         )
     return rows
@@ -73,7 +81,9 @@ def make_batch(rows: list[FakeRow], *, step: int, epoch: int, global_rows: int, 
         doc_keys=np.array([key for row in rows for key in row.document_keys], dtype=np.uint64),
         known_keys=np.array([key for row in rows for key in row.known], dtype=np.uint64),
         known_offsets=known_offsets,
-        doc_scores=np.full(sum(len(row.documents) for row in rows), np.nan, dtype=np.float32),
+        doc_scores=np.array(
+            [score for row in rows for score in row.scores or [np.nan] * len(row.documents)], dtype=np.float32
+        ),
         state=state,
     )
 

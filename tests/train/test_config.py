@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
+from bgetrain.batch_size import stated_batch
 from bgetrain.config import TrainConfig
 from bgetrain.errors import ConfigError
 from bgetrain.settings import all_settings, build, parse_flags, read_toml, to_toml
@@ -100,7 +101,9 @@ def test_bad_flag(arguments: list[str], message: str) -> None:
         ("temperature", "nan", r"--temperature nan: expected above 0"),
         ("max_steps", "0", r"--max_steps 0"),
         ("per_device_train_batch_size", "0", r"expected at least 1"),
-        ("lr_scheduler_type", "wsd", r"expected one of linear, cosine, constant"),
+        ("lr_scheduler_type", "step", r"expected one of linear, cosine, constant, wsd"),
+        ("warmup_steps", "2.5", r"--warmup_steps 2.5: expected a whole number, or a share below 1"),
+        ("ema_decay", "1", r"--ema_decay 1.0: expected below 1"),
         ("sentence_pooling_method", "last", r"expected one of cls, mean"),
         ("warmup_ratio", "1.5", r"expected at most 1"),
     ],
@@ -126,16 +129,44 @@ def test_finetune_toml_states_the_defaults() -> None:
     assert build(read_toml(CONFIGS / "finetune.toml")) == TrainConfig()
 
 
-@pytest.mark.parametrize("name", ["stage1.toml", "debug.toml"])
-def test_shipped_config_is_valid(name: str) -> None:
-    assert build(read_toml(CONFIGS / name)) != TrainConfig()
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.toml")), ids=lambda file: file.stem)
+def test_shipped_config_is_valid(file: Path) -> None:
+    assert (build(read_toml(file)) == TrainConfig()) == (file.name == "finetune.toml")
 
 
-def test_stage1_is_the_published_recipe() -> None:
-    config = build(read_toml(CONFIGS / "stage1.toml"))
-    assert config.run.per_device_train_batch_size * 48 == 32_784
+@pytest.mark.parametrize(("name", "batch", "gpus", "each"), [("", 32_784, 48, 683), ("-zh", 19_200, 24, 800)])
+def test_stage1_is_the_published_recipe(name: str, batch: int, gpus: int, each: int) -> None:
+    config = build(read_toml(CONFIGS / f"stage1{name}.toml"))
+    assert stated_batch(config.run, gpus) == batch == gpus * each
+    assert stated_batch(replace(config.run, per_device_train_batch_size=each), gpus) == batch
+    # 65,567 negatives a query
+    assert batch * config.data.train_group_size - 1 == {32_784: 65_567, 19_200: 38_399}[batch]
+    assert (config.data.query_max_len, config.data.passage_max_len) == (128, 128)
     assert config.data.query_instruction_for_retrieval == ""
-    assert config.optim.learning_rate is None
+    assert (config.loss.temperature, config.optim.learning_rate) == (0.02, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "instruction"),
+    [
+        ("", "Represent this sentence for searching relevant passages: "),
+        ("-zh", "为这个句子生成表示以用于检索相关文章："),
+    ],
+)
+def test_stage2_is_the_published_recipe(name: str, instruction: str) -> None:
+    config = build(read_toml(CONFIGS / f"stage2{name}.toml"))
+    assert config.data.query_instruction_for_retrieval == instruction
+    assert (config.data.train_group_size, config.data.passage_max_len) == (2, 512)
+    assert (config.loss.temperature, config.optim.learning_rate) == (0.02, None)
+
+
+@pytest.mark.parametrize(
+    ("stage", "differ"), [("stage1", {"run.global_batch_size"}), ("stage2", {"data.query_instruction_for_retrieval"})]
+)
+def test_the_chinese_file_differs_only_in(stage: str, differ: set[str]) -> None:
+    english, chinese = (read_toml(CONFIGS / f"{stage}{language}.toml") for language in ("", "-zh"))
+    assert english.keys() == chinese.keys()
+    assert {name for name in english if english[name] != chinese[name]} == differ
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

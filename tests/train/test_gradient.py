@@ -1,12 +1,15 @@
-"""The gradient on several ranks is that of the whole batch on one process, in fp64.
+"""The gradient on several ranks, in chunks, computed twice or over two batches is that of one process and one chunk.
 
-Independent ground: one process, where nothing is gathered, with its own order of rows and other chunks.
+Independent ground: one process, where nothing is gathered or computed twice, with its own order of rows and in one
+chunk. fp64 is held to 1e-10, fp32 to 1e-5.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -15,13 +18,16 @@ import torch.multiprocessing as mp
 from bgetrain.gather import Ranks
 from tests.train.fake_loader import FakeRow, random_rows
 from tests.train.tiny import VOCABULARY
-from tests.train.workers import gradient, run_rank
+from tests.train.workers import SECOND_ALONE, SECOND_SYMMETRIC, Scenario, gradient, run_rank
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ROWS = random_rows(26, vocabulary=VOCABULARY, seed=3, sources=2)
-ALL_IN_BATCH, SECOND_OFF = (True, True), (True, False)
+PAIRS = random_rows(26, vocabulary=VOCABULARY, seed=5, negatives=0, sources=2)
+NEGATIVES = random_rows(26, vocabulary=VOCABULARY, seed=4, negatives=2, sources=2, ragged=False)
+RAGGED = random_rows(26, vocabulary=VOCABULARY, seed=3, negatives=2, sources=2)
+DATA = {"pairs": PAIRS, "hard negatives": NEGATIVES, "ragged": RAGGED}
+CONTROLS = ("gather without gradient", "gradient of the own slot only", "mean of local means")
 
 
 def _split(rows: list[FakeRow], counts: list[int]) -> list[list[FakeRow]]:
@@ -30,26 +36,66 @@ def _split(rows: list[FakeRow], counts: list[int]) -> list[list[FakeRow]]:
     return [rows[start : start + count] for start, count in zip(starts, counts, strict=True)]
 
 
-def _scenarios(world_size: int) -> dict[str, dict[str, Any]]:
-    ragged = {2: [7, 6], 4: [4, 3, 3, 3]}[world_size]
+def _scenarios(world_size: int) -> dict[str, Scenario]:
+    """Every combination of what must not matter, then shapes of batches, then what must be told apart."""
+    even = {2: [7, 6], 4: [4, 3, 3, 3]}[world_size]
     uneven = {2: [12, 1], 4: [9, 0, 3, 1]}[world_size]
     few = {2: [0, 1], 4: [1, 0, 1, 1]}[world_size]
     second = {2: [9, 4], 4: [0, 5, 6, 2]}[world_size]
-    plain = {"in_batch": ALL_IN_BATCH, "tokens": 40}
-    scenarios = {
-        "rows do not divide by ranks": {"parts": [_split(ROWS[:13], ragged)], **plain},
-        "very unequal ranks": {"parts": [_split(ROWS[:13], uneven)], **plain},
-        "fewer rows than ranks": {"parts": [_split(ROWS[: sum(few)], few)], **plain},
-        "accumulation": {"parts": [_split(ROWS[:13], ragged), _split(ROWS[13:], second)], **plain},
-        "a source without in-batch negatives": {
-            "parts": [_split(ROWS[6:19], ragged)],
-            "in_batch": SECOND_OFF,
-            "tokens": 40,
-        },
+    found = {}
+    for (data, rows), both, cached, checkpointing, batches in product(
+        DATA.items(), (False, True), (False, True), (False, True), (1, 2)
+    ):
+        parts = [_split(rows[:13], even), _split(rows[13:], second)][:batches]
+        name = f"{data}, {'both' if both else 'one'}, {cached=}, {checkpointing=}, {batches=}"
+        found[name] = Scenario(
+            parts=parts,
+            loss={"loss_directions": "both" if both else "query"},
+            keep_tokens=0 if cached else None,
+            checkpointing=checkpointing,
+        )
+    plain = Scenario(parts=[_split(RAGGED[:13], uneven)])
+    mixed = replace(plain, parts=[_split(RAGGED[6:19], even)])
+    graded = {"loss_directions": "by_task"}
+    found |= {
+        "very unequal ranks": plain,
+        "fewer rows than ranks": replace(plain, parts=[_split(RAGGED[: sum(few)], few)]),
+        "a source without in-batch negatives": replace(mixed, tasks=SECOND_ALONE),
+        "a symmetric source beside another": replace(mixed, tasks=SECOND_SYMMETRIC, loss=graded),
+        "graded pairs": replace(plain, parts=[_split(PAIRS[6:19], even)], tasks=SECOND_SYMMETRIC, loss=graded),
+        "same tower": replace(plain, loss={"loss_directions": "both", "same_tower_negatives": True}),
+        "matryoshka": replace(plain, loss={"mrl_dims": (4, 8), "hardness_weight": 2.0}),
+        "likely positives": replace(plain, loss={"false_negative_margin": 0.05}),
+        "distillation": replace(plain, loss={"knowledge_distillation": True}),
+        "margin": replace(plain, loss={"knowledge_distillation": True, "kd_loss_type": "margin_mse"}),
+        "fp32": replace(plain, dtype=torch.float32, keep_tokens=0),
     }
-    for way in ("gather without gradient", "gradient of the own slot only", "mean of local means"):
-        scenarios[way] = {"parts": [_split(ROWS[:13], uneven)], "way": way, **plain}
-    return scenarios
+    found |= {way: replace(plain, way=way) for way in CONTROLS[:2]}
+    found["mean of local means"] = replace(plain, local_mean=True)
+    return found
+
+
+def _alone(scenario: Scenario) -> torch.Tensor:
+    """The same step on one process: other order, one chunk, nothing cached, fp64."""
+    whole = [[[row for rows in reversed(batch) for row in rows]] for batch in scenario.parts]
+    return gradient(
+        replace(
+            scenario,
+            parts=whole,
+            way="right",
+            local_mean=False,
+            chunk_tokens=10_000,
+            keep_tokens=None,
+            checkpointing=False,
+            dtype=torch.float64,
+        ),
+        Ranks(),
+    )
+
+
+def _error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    assert expected.norm() > 1e-3
+    return float((found.double() - expected).norm() / expected.norm())
 
 
 @pytest.fixture(scope="module", params=[2, 4])
@@ -62,33 +108,47 @@ def errors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     multiprocessing.set_forkserver_preload(["tests.train.workers", "transformers.models.bert.modeling_bert"])
     mp.start_processes(run_rank, (world_size, str(folder), scenarios), nprocs=world_size, start_method="forkserver")
     found = [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(world_size)]
-    result = {}
-    for name, scenario in scenarios.items():
-        whole = [[[row for rows in reversed(batch) for row in rows]] for batch in scenario["parts"]]
-        alone = gradient(whole, Ranks(), in_batch=scenario["in_batch"], tokens=10_000)
-        assert all(torch.equal(found[0][name], other[name]) for other in found)
-        assert alone.norm() > 1e-3
-        result[name] = float((found[0][name] - alone).norm() / alone.norm())
-    return result
+    for name in scenarios:
+        assert all(torch.equal(found[0][name], other[name]) for other in found), name
+    return {name: _error(found[0][name], _alone(scenario)) for name, scenario in scenarios.items()}
 
 
 def test_equals_one_process(errors: dict[str, float]) -> None:
-    right = {
-        name: error
-        for name, error in errors.items()
-        if name not in {"gather without gradient", "gradient of the own slot only", "mean of local means"}
-    }
-    assert len(right) == 5
-    assert max(right.values()) <= 1e-10, right
+    right = {name: error for name, error in errors.items() if name not in CONTROLS}
+    assert len(right) == 3 * 2 * 2 * 2 * 2 + 11
+    assert right.pop("fp32") <= 1e-5
+    assert max(right.values()) <= 1e-10, {name: error for name, error in right.items() if error > 1e-10}
 
 
-@pytest.mark.parametrize("way", ["gather without gradient", "gradient of the own slot only", "mean of local means"])
+@pytest.mark.parametrize("way", CONTROLS)
 def test_control_is_told_apart(errors: dict[str, float], way: str) -> None:
     assert errors[way] > 1e-3
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("keep_tokens", [0, 60, 120])
+def test_computing_twice_replays_the_dropout(keep_tokens: int, checkpointing: bool) -> None:
+    base = Scenario(parts=[[RAGGED[:13]], [RAGGED[13:]]], dropout=0.1)
+    kept = gradient(base, Ranks())
+    torch.manual_seed(0)
+    twice = gradient(replace(base, keep_tokens=keep_tokens, checkpointing=checkpointing), Ranks())
+    # how much is kept decides no bit; recomputing inside a layer may sum in another order
+    assert _error(twice, kept) <= (1e-10 if checkpointing else 0.0)
+    assert _error(gradient(replace(base, dropout=0.0), Ranks()), kept) > 1e-3
+    other = gradient(replace(base, keep_tokens=0, way="replay with another dropout"), Ranks())
+    assert _error(other, kept) > 1e-3
+
+
+def test_random_states_end_where_they_would_have() -> None:
+    ends = []
+    for keep_tokens in (None, 0, 60):
+        gradient(Scenario(parts=[[RAGGED[:13]]], dropout=0.1, keep_tokens=keep_tokens), Ranks())
+        ends.append(torch.get_rng_state())
+    assert torch.equal(ends[0], ends[1])
+    assert torch.equal(ends[0], ends[2])
+
+
 def test_chunks_decide_nothing() -> None:
-    parts = [[ROWS[:13]]]
-    one = gradient(parts, Ranks(), in_batch=ALL_IN_BATCH, tokens=1)
-    many = gradient(parts, Ranks(), in_batch=ALL_IN_BATCH, tokens=10_000)
-    assert float((one - many).norm() / many.norm()) <= 1e-12
+    one = gradient(Scenario(parts=[[RAGGED[:13]]], chunk_tokens=1), Ranks())
+    many = gradient(Scenario(parts=[[RAGGED[:13]]], chunk_tokens=10_000), Ranks())
+    assert _error(one, many) <= 1e-12

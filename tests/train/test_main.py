@@ -203,14 +203,14 @@ def test_interrupt_before_the_loop_is_130(flags: list[str], monkeypatch: pytest.
 
 
 def test_defaults_without_flags(
-    fake_data: Callable[..., object], tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake_data: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`python python/train.py` as it stands: the installed base model, output/<UTC time>."""
     fake_data()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bgetrain.main.installed_demo_model", lambda: tiny_bert)
-    # the tiny model takes 32 tokens, the defaults 64 and 256
-    monkeypatch.setattr("bgetrain.encode._position_limit", lambda *_: 512)
+    # the defaults are 64 and 256 tokens
+    base = write_tiny_bert(tmp_path / "base", positions=256)
+    monkeypatch.setattr("bgetrain.main.installed_demo_model", lambda: base)
     assert main(["--use_cpu"]) == 0
     (run,) = (tmp_path / "output").iterdir()
     assert (run / "modules.json").is_file()

@@ -53,22 +53,22 @@ def tiny_tokenizer(positions: int = 32) -> Any:
     )
 
 
-def write_tiny_bert(folder: Path, *, dropout: float = 0.0, weights: bool = True) -> Path:
-    backbone = tiny_backbone(dropout=dropout)
+def write_tiny_bert(folder: Path, *, dropout: float = 0.0, weights: bool = True, positions: int = 32) -> Path:
+    backbone = tiny_backbone(dropout=dropout, positions=positions)
     if weights:
         backbone.save_pretrained(folder)
     else:
         backbone.config.save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
+    tiny_tokenizer(positions).save_pretrained(folder)
     return folder
 
 
-def tiny_encoder(*, dtype: torch.dtype = torch.float64, pooling: str = "cls") -> Any:
-    """An encoder without dropout, in training mode, the same for every caller."""
+def tiny_encoder(*, dtype: torch.dtype = torch.float64, pooling: str = "cls", dropout: float = 0.0) -> Any:
+    """An encoder in training mode, the same for every caller."""
     from bgetrain.encode import Encoder
 
     return Encoder(
-        tiny_backbone().to(dtype),
+        tiny_backbone(dropout=dropout).to(dtype),
         tiny_tokenizer(),
         pooling=pooling,
         normalize=True,

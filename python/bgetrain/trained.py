@@ -1,0 +1,105 @@
+"""What training goes on from, where the model in the checkpoint is something else.
+
+With `ema_decay` that model is the average of the weights, with `lora_rank` it has the adapters merged. In both cases
+what is trained lies beside it, bit by bit:
+
+```
+trained.safetensors   ema_decay: the weights themselves
+adapter.safetensors   lora_rank: the adapters, and a hash of the weights they stand beside
+ema.safetensors       ema_decay: the average of either, fp32
+```
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from bgetrain.errors import CheckpointError
+from bgetrain.lora import base_digest, merged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from bgetrain.checkpoint import Checkpoint
+    from bgetrain.ema import WeightAverage
+    from bgetrain.encode import Encoder
+
+__all__ = ["as_exported", "load_trained", "trained_files"]
+
+_TRAINED, _ADAPTER, _AVERAGE = "trained", "adapter", "ema"
+_BASE = "base_sha256"
+
+
+@contextmanager
+def as_exported(encoder: Encoder, average: WeightAverage) -> Iterator[None]:
+    """Inside the block the encoder is what is evaluated and written: the average, adapters merged."""
+    with ExitStack() as stack:
+        stack.enter_context(average.applied(encoder))
+        stack.enter_context(merged(encoder))
+        yield
+
+
+def trained_files(encoder: Encoder, average: WeightAverage, *, adapters: bool) -> dict[str, dict[str, Tensor]]:
+    """What a checkpoint needs beside its model: file name without suffix → tensors on the CPU.
+
+    Args:
+        encoder: in training, not `as_exported`.
+        average: of its weights.
+        adapters: whether adapters are trained.
+    """
+    files = {_AVERAGE: average.tensors()}
+    if adapters or average.decay:
+        trained = [(name, weight) for name, weight in encoder.named_parameters() if weight.requires_grad]
+        files[_ADAPTER if adapters else _TRAINED] = {name: weight.detach().cpu() for name, weight in trained}
+    if adapters:
+        files[_ADAPTER][_BASE] = base_digest(encoder)
+    return files
+
+
+@torch.no_grad()
+def load_trained(encoder: Encoder, average: WeightAverage, checkpoint: Checkpoint, *, adapters: bool) -> None:
+    """Puts back what `trained_files` gave; the encoder holds the model of the checkpoint or the base of its adapters.
+
+    Raises:
+        CheckpointError: the files are not those of this model, or the base is not the one the adapters stand beside.
+    """
+    kind = _ADAPTER if adapters else _TRAINED
+    tensors = checkpoint.more(kind)
+    if not adapters and checkpoint.more(_ADAPTER):
+        raise CheckpointError(
+            f"{checkpoint.folder}: holds adapters, which --lora_rank 0 would not train",
+            path=str(checkpoint.folder),
+            hint="leave out --lora_rank, or start anew with --model_name_or_path and the checkpoint",
+        )
+    digest = tensors.pop(_BASE, None)
+    if adapters and (digest is None or not torch.equal(digest, base_digest(encoder))):
+        found = "holds no adapters" if digest is None else "its adapters stand beside another model than the one read"
+        raise CheckpointError(
+            f"{checkpoint.folder}: {found}",
+            path=str(checkpoint.folder),
+            hint="--lora_rank and --model_name_or_path must be those the run began with, the model unchanged",
+        )
+    averages = checkpoint.more(_AVERAGE)
+    if averages and not tensors:
+        raise CheckpointError(
+            f"{checkpoint.folder}: incomplete: {_AVERAGE}.safetensors without {kind}.safetensors",
+            path=str(checkpoint.folder),
+        )
+    weights = {name: weight for name, weight in encoder.named_parameters() if weight.requires_grad}
+    if tensors:
+        wrong = sorted(tensors.keys() ^ weights.keys()) or [
+            name for name, weight in weights.items() if tensors[name].shape != weight.shape
+        ]
+        if wrong:
+            raise CheckpointError(
+                f"{checkpoint.folder}: {kind}.safetensors does not fit the model: {wrong[0]}",
+                path=str(checkpoint.folder),
+            )
+        for name, weight in weights.items():
+            weight.copy_(tensors[name])
+    average.load(averages)
