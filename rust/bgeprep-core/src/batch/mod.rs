@@ -23,12 +23,14 @@ mod pad_id;
 mod pass;
 pub(crate) mod permute;
 pub mod plan;
+mod roles;
 pub mod rows;
 mod sampler;
 pub mod set_rows;
 pub(crate) mod slices;
 pub mod state;
 mod wait;
+mod window;
 pub(crate) mod work;
 
 pub use audit::{Audit, AuditReport};

@@ -74,14 +74,33 @@ impl Layout {
     }
 }
 
+/// Bits of a place among rows that are asked for together.
+pub(super) const PLACE_BITS: u32 = 18;
+
+/// A row, and its place among the rows asked for.
+fn entry(row: u64, place: usize) -> u64 {
+    row << PLACE_BITS | place as u64
+}
+
 impl Order {
-    /// The row at a place, counted from the source's first.
-    pub(crate) fn at(&self, place: u64) -> u64 {
+    /// The rows of `count` places from `first` on, counted from the source's first row: `row << PLACE_BITS | place`,
+    /// where `place` is counted from `first`. They come in rising order, or in two runs of which each rises.
+    pub(super) fn sorted(&self, first: u64, count: u64) -> Vec<u64> {
+        debug_assert!(count <= 1 << PLACE_BITS);
+        let mut rows = vec![0; count as usize];
         match self {
-            Self::Permuted(permutation) => permutation.at(place),
-            Self::Spaced(spaced) => spaced.at(place),
-            Self::Listed(rows) => u64::from(rows[place as usize]),
+            Self::Permuted(permutation) => permutation.fill(first, &mut rows),
+            Self::Spaced(spaced) => return spaced.sorted(first, rows),
+            Self::Listed(list) => {
+                let listed = &list[first as usize..(first + count) as usize];
+                rows.iter_mut().zip(listed).for_each(|(row, listed)| *row = u64::from(*listed));
+            }
         }
+        for (place, row) in rows.iter_mut().enumerate() {
+            *row = entry(*row, place);
+        }
+        rows.sort_unstable();
+        rows
     }
 }
 
@@ -226,12 +245,33 @@ impl Spaced {
         Self { places, grouped, others: Arc::clone(&groups.others), permutation }
     }
 
-    fn at(&self, place: u64) -> u64 {
-        let before = self.places.ones_before(place as usize);
-        if self.places.get(place as usize) {
-            u64::from(self.grouped[before])
-        } else {
-            self.others.place_of(self.permutation.at(place - before as u64) as usize) as u64
+    /// See [`Order::sorted`]; `rows` has their number, and the memory.
+    fn sorted(&self, first: u64, mut rows: Vec<u64>) -> Vec<u64> {
+        let mut before = self.places.ones_before(first as usize);
+        let first_other = first - before as u64;
+        let (mut grouped, mut places_of_others) = (Vec::new(), Vec::with_capacity(rows.len()));
+        for place in 0..rows.len() {
+            if self.places.get(first as usize + place) {
+                grouped.push(entry(u64::from(self.grouped[before]), place));
+                before += 1;
+            } else {
+                places_of_others.push(place as u32);
+            }
         }
+        rows.truncate(places_of_others.len());
+        self.permutation.fill(first_other, &mut rows);
+        for (row, place) in rows.iter_mut().zip(places_of_others) {
+            *row = entry(*row, place as usize);
+        }
+        // A row's number among the others rises with the row, so that these are found by walking on.
+        rows.sort_unstable();
+        let mut others = self.others.ones_in_order();
+        for row in &mut rows {
+            let place = *row & ((1 << PLACE_BITS) - 1);
+            *row = entry(others.place_of((*row >> PLACE_BITS) as usize) as u64, place as usize);
+        }
+        grouped.sort_unstable();
+        rows.append(&mut grouped);
+        rows
     }
 }
