@@ -128,14 +128,21 @@ impl Groups {
         // another one by that, and their rows are spaced for nothing.
         let partitions = (source.rows / ROWS_A_PARTITION).clamp(1, 1 << 8);
         let split = in_ranges(source.rows, ROWS_A_THREAD, |range| {
-            let mut split = vec![Vec::<u64>::new(); partitions as usize];
-            for row in range {
-                let keys = rows.keys(source.first + row)?;
-                for key in std::iter::once(&keys.query).chain(keys.pos) {
-                    // Keys of real texts are hashes already, those of a test may count from 1.
-                    let mixed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                    split[(((mixed >> 32) * partitions) >> 32) as usize].push(mixed << 32 | row);
-                }
+            // A query and one positive a row, mostly.
+            let keys = (range.end - range.start) * 2 / partitions;
+            let mut split: Vec<Vec<u64>> = Vec::new();
+            split.resize_with(partitions as usize, || Vec::with_capacity((keys + keys / 16) as usize));
+            let mut ids = Vec::new();
+            for first in range.clone().step_by(ROWS_A_VISIT) {
+                ids.clear();
+                ids.extend((first..range.end.min(first + ROWS_A_VISIT as u64)).map(|row| source.first + row));
+                rows.visit(&ids, |at, keys| {
+                    for key in std::iter::once(&keys.query).chain(keys.pos) {
+                        // Keys of real texts are hashes already, those of a test may count from 1.
+                        let mixed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                        split[(((mixed >> 32) * partitions) >> 32) as usize].push(mixed << 32 | (first + at as u64));
+                    }
+                })?;
             }
             Ok(split)
         })?;
@@ -144,6 +151,7 @@ impl Groups {
             let mut members = Vec::new();
             for partition in range {
                 let mut keys: Vec<u64> = split.iter().flat_map(|split| &split[partition as usize]).copied().collect();
+                keep_repeated(&mut keys);
                 keys.sort_unstable();
                 keys.dedup();
                 let groups = keys.chunk_by(|one, other| one >> 32 == other >> 32).filter(|group| group.len() > 1);
@@ -180,10 +188,29 @@ impl Groups {
 }
 
 /// Rows below which a second thread would cost more than it saves.
-const ROWS_A_THREAD: u64 = 100_000;
+const ROWS_A_THREAD: u64 = 20_000;
+
+/// Rows whose keys are asked for together.
+const ROWS_A_VISIT: usize = 1024;
 
 /// Rows whose keys are sorted together.
 const ROWS_A_PARTITION: u64 = 40_000;
+
+/// Keeps every entry whose upper half another entry has, and some others: most keys are nobody else's, and need no
+/// sorting to be told so.
+fn keep_repeated(entries: &mut Vec<u64>) {
+    let slots = (entries.len() * 8).next_power_of_two().max(64);
+    let slot = |entry: u64| (entry >> 32) as usize & (slots - 1);
+    let (mut seen, mut again) = (Bits::zeros(slots), Bits::zeros(slots));
+    for entry in entries.iter() {
+        let slot = slot(*entry);
+        if seen.get(slot) {
+            again.set(slot);
+        }
+        seen.set(slot);
+    }
+    entries.retain(|entry| again.get(slot(*entry)));
+}
 
 /// Runs `work` on ranges of `0..count`, each of at least `least` and on a thread of its own; the results, in order.
 fn in_ranges<T: Send>(count: u64, least: u64, work: impl Fn(Range<u64>) -> Result<T> + Sync) -> Result<Vec<T>> {
