@@ -59,7 +59,7 @@ impl Bits {
     /// Where ones stand, asked for from the first to the last.
     pub(crate) fn ones_in_order(&self) -> Ones<'_> {
         let first = self.words.first().copied().unwrap_or(0);
-        Ones { words: &self.words, word: 0, before: 0, ones: first.count_ones() as usize }
+        Ones { words: &self.words, word: 0, before: 0, inside: first.count_ones() as usize }
     }
 }
 
@@ -70,16 +70,16 @@ pub(crate) struct Ones<'b> {
     word: usize,
     /// Ones before the word, and in it.
     before: usize,
-    ones: usize,
+    inside: usize,
 }
 
 impl Ones<'_> {
     /// The place of the `nth` one, counted from 0; it must be there, and none behind it was asked for before.
     pub(crate) fn place_of(&mut self, nth: usize) -> usize {
-        while self.before + self.ones <= nth {
-            self.before += self.ones;
+        while self.before + self.inside <= nth {
+            self.before += self.inside;
             self.word += 1;
-            self.ones = self.words[self.word].count_ones() as usize;
+            self.inside = self.words[self.word].count_ones() as usize;
         }
         self.word * 64 + nth_one(self.words[self.word], (nth - self.before) as u64) as usize
     }
@@ -92,7 +92,7 @@ fn nth_one(word: u64, nth: u64) -> u32 {
     let fours = (pairs & 0x3333_3333_3333_3333) + (pairs >> 2 & 0x3333_3333_3333_3333);
     // Byte by byte: how many ones stand up to its end. No sum passes 64, so bytes do not borrow.
     let up_to = ((fours + (fours >> 4)) & 0x0f0f_0f0f_0f0f_0f0f).wrapping_mul(EACH);
-    let passed = ((nth * EACH | 0x80 * EACH) - up_to) >> 7 & EACH;
+    let passed = (((nth * EACH) | (0x80 * EACH)) - up_to) >> 7 & EACH;
     let place = (passed.wrapping_mul(EACH) >> 56) * 8;
     let before = (up_to << 8) >> place & 0xff;
     let rest = (before..nth).fold(word >> place, |rest, _| rest & (rest - 1));

@@ -8,6 +8,7 @@
 //! The plan is a function of the set's keys, the seed and the options. It reads no text, does not
 //! know how many ranks there are, and costs a few key look-ups a row.
 
+pub(crate) mod ahead;
 pub mod audit;
 mod bits;
 pub mod chunks;

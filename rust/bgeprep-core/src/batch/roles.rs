@@ -9,8 +9,8 @@ const LEAST: usize = 1 << 6;
 /// Key → roles, as bits. A key that was not added has none.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Roles {
-    /// 0: the slot is free.
-    roles: Vec<u8>,
+    /// The roles of each slot's key; 0: the slot is free.
+    slots: Vec<u8>,
     keys: Vec<u64>,
     taken: usize,
 }
@@ -18,48 +18,48 @@ pub(super) struct Roles {
 impl Roles {
     /// Forgets all keys; the memory stays.
     pub(super) fn clear(&mut self) {
-        self.roles.fill(0);
+        self.slots.fill(0);
         self.taken = 0;
     }
 
     /// The roles of a key.
     pub(super) fn get(&self, key: u64) -> u8 {
-        if self.roles.is_empty() {
+        if self.slots.is_empty() {
             return 0;
         }
-        self.roles[self.slot(key)]
+        self.slots[self.slot(key)]
     }
 
     /// Gives a key more roles; `roles` has at least one.
     pub(super) fn add(&mut self, key: u64, roles: u8) {
-        if self.taken * 2 >= self.roles.len() {
+        if self.taken * 2 >= self.slots.len() {
             self.grow();
         }
         let slot = self.slot(key);
-        self.taken += usize::from(self.roles[slot] == 0);
+        self.taken += usize::from(self.slots[slot] == 0);
         self.keys[slot] = key;
-        self.roles[slot] |= roles;
+        self.slots[slot] |= roles;
     }
 
     /// Where a key stands, or would. At least half of the slots are free, so the walk is short.
     fn slot(&self, key: u64) -> usize {
-        let mask = self.roles.len() - 1;
+        let mask = self.slots.len() - 1;
         // Keys are hashes; the multiplication spreads planted ones too, best into its upper bits.
         let mut slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & mask;
-        while self.roles[slot] != 0 && self.keys[slot] != key {
+        while self.slots[slot] != 0 && self.keys[slot] != key {
             slot = (slot + 1) & mask;
         }
         slot
     }
 
     fn grow(&mut self) {
-        let slots = (self.roles.len() * 2).max(LEAST);
-        let roles = std::mem::replace(&mut self.roles, vec![0; slots]);
+        let slots = (self.slots.len() * 2).max(LEAST);
+        let roles = std::mem::replace(&mut self.slots, vec![0; slots]);
         let keys = std::mem::replace(&mut self.keys, vec![0; slots]);
         for (key, roles) in keys.into_iter().zip(roles).filter(|(_, roles)| *roles != 0) {
             let slot = self.slot(key);
             self.keys[slot] = key;
-            self.roles[slot] = roles;
+            self.slots[slot] = roles;
         }
     }
 }
