@@ -10,7 +10,7 @@
 
 use std::cmp::Reverse;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use super::bits::Bits;
 use super::clusters::Clusters;
@@ -212,10 +212,17 @@ fn keep_repeated(entries: &mut Vec<u64>) {
     entries.retain(|entry| again.get(slot(*entry)));
 }
 
+/// How many threads to share `count` of something among, so that each has at least `least`.
+pub(super) fn threads_for(count: u64, least: u64) -> u64 {
+    // Asked once: the answer is read from files of the system.
+    static CORES: LazyLock<u64> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64));
+    CORES.min(count / least).clamp(1, 8)
+}
+
 /// Runs `work` on ranges of `0..count`, each of at least `least` and on a thread of its own; the results, in order.
 fn in_ranges<T: Send>(count: u64, least: u64, work: impl Fn(Range<u64>) -> Result<T> + Sync) -> Result<Vec<T>> {
-    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
-    let threads = threads.min(count / least).clamp(1, 8);
+    let threads = threads_for(count, least);
     let bound = |part: u64| count * part / threads;
     let ranges = (0..threads).map(|part| bound(part)..bound(part + 1));
     if threads == 1 {
