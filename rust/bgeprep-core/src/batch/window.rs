@@ -18,8 +18,9 @@ const LEAST: u64 = 1 << 12;
 /// of keys still holds many rows of the window.
 const SHARE: u64 = 16;
 
-/// Rows of a window below which a second thread would cost more than it saves.
-const ROWS_A_THREAD: u64 = 2048;
+/// Rows of a window below which a second thread would cost more than it saves: where all cores are busy, it begins
+/// milliseconds late.
+const ROWS_A_THREAD: u64 = 1 << 15;
 
 /// Keys of lists that a window holds, for each of its rows; rows beyond that are asked for singly.
 const KEYS_A_ROW: usize = 8;
@@ -74,24 +75,32 @@ impl Window {
     /// Fetches rows from a place of the pass on, in place of those it has.
     pub(super) fn fill<R: PlanRows>(&mut self, rows: &R, source: &PlanSource, order: &Order, place: u64) -> Result<()> {
         let count = (source.rows / SHARE).clamp(LEAST, 1 << PLACE_BITS).min(source.rows - place);
-        let threads = threads_for(count, ROWS_A_THREAD);
-        let bound = |part: u64| place + count * part / threads;
+        self.fetch(rows, source, order, place..place + count, threads_for(count, ROWS_A_THREAD))
+    }
+
+    fn fetch<R: PlanRows>(
+        &mut self,
+        rows: &R,
+        source: &PlanSource,
+        order: &Order,
+        places: Range<u64>,
+        threads: u64,
+    ) -> Result<()> {
+        let bound = |part: u64| places.start + (places.end - places.start) * part / threads;
         self.part = 0;
         self.parts.resize_with(threads as usize, Part::default);
         let mut parts = self.parts.iter_mut().zip(0..).map(|(part, number)| (part, bound(number)..bound(number + 1)));
         let fill = |(part, places): (&mut Part, Range<u64>)| part.fill(rows, source, order, places);
-        let filled: Result<()> = if threads == 1 {
-            parts.try_for_each(fill)
-        } else {
-            std::thread::scope(|scope| {
-                let fill = &fill;
-                let running: Vec<_> = parts.map(|part| scope.spawn(move || fill(part))).collect();
-                let failed = |_| Err(Error::Internal("a thread that reads keys panicked".into()));
-                let all: Vec<Result<()>> =
-                    running.into_iter().map(|thread| thread.join().unwrap_or_else(failed)).collect();
-                all.into_iter().collect()
-            })
-        };
+        // This thread takes the first part.
+        let own = parts.next();
+        let filled: Result<()> = std::thread::scope(|scope| {
+            let fill = &fill;
+            let others: Vec<_> = parts.map(|part| scope.spawn(move || fill(part))).collect();
+            let failed = |_| Err(Error::Internal("a thread that reads keys panicked".into()));
+            let mut all = vec![own.map_or(Ok(()), fill)];
+            all.extend(others.into_iter().map(|thread| thread.join().unwrap_or_else(failed)));
+            all.into_iter().collect()
+        });
         if filled.is_err() {
             // Of some rows nothing is known.
             self.clear();
@@ -222,10 +231,11 @@ mod tests {
         let permutation = Permutation::new(rows, 5);
         let listed = (0..rows).map(|place| permutation.at(place) as u32).collect();
         for order in [Order::Permuted(permutation.clone()), Order::Listed(listed)] {
-            let (mut window, mut missing) = (Window::default(), 0);
+            let (mut window, mut missing, mut threads) = (Window::default(), 0, 0);
             for place in 0..rows {
                 if window.is_spent() {
-                    window.fill(&set, &source, &order, place).unwrap();
+                    threads += 1;
+                    window.fetch(&set, &source, &order, place..rows.min(place + 5_000), threads).unwrap();
                 }
                 let (row, keys) = window.next().unwrap();
                 assert_eq!(row, permutation.at(place));
