@@ -158,7 +158,7 @@ def render_memory(arguments: argparse.Namespace, sets: Sequence[Path]) -> str:
 def _sampler_tools(
     arguments: argparse.Namespace, python: Path | None, source: Path, shards: Path, cache: Path
 ) -> tuple[list[Tool], Tool]:
-    plan = [sys.executable, str(JOBS / "plan_bgeprep.py"), str(shards), str(arguments.tokenizer)]
+    plan = [sys.executable, str(JOBS / "plan_bgeprep.py"), str(shards)]
     tools = [Tool("bgeprep, plan", [*plan, "4096"])]
     if python is not None:
         job = [str(python), str(JOBS / "no_duplicates.py"), str(source), str(cache), "4096"]

@@ -41,7 +41,7 @@ from bgeprep.shardset import ShardSet, inspect, verify
 
 if TYPE_CHECKING:
     from bgeprep.batch import BatchLoader
-    from bgeprep.batch_arrays import Batch, Chunk
+    from bgeprep.batch_arrays import Batch, Chunk, GlobalBatch
     from bgeprep.clusters import read_clusters, write_clusters
     from bgeprep.mask import MaskedTexts, TextMasker
     from bgeprep.plan import BatchPlan, audit
@@ -59,6 +59,7 @@ __all__ = [
     "CorpusError",
     "DedupConfig",
     "ExcludeConfig",
+    "GlobalBatch",
     "MaskedTexts",
     "PrepConfig",
     "ReadConfig",
@@ -92,7 +93,7 @@ open = ShardSet.open
 
 _LATE = {
     "batch": {"BatchLoader"},
-    "batch_arrays": {"Batch", "Chunk"},
+    "batch_arrays": {"Batch", "Chunk", "GlobalBatch"},
     "plan": {"BatchPlan", "audit"},
     "clusters": {"read_clusters", "write_clusters"},
     "tokenize": {"Tokenizer"},

@@ -3,7 +3,7 @@
 ```
 BatchLoader(shards, tokenizer, batch_size=…)      one per rank, same arguments but `rank`
 ├── iteration        → Batch, this rank's rows of the next global batch
-├── plan()           → the global batches themselves, row ids only
+├── plan()           → the global batches themselves, `GlobalBatch`
 ├── len()            → steps of the whole run
 ├── state_dict() / load_state_dict()
 └── report()         → what became of every row
@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from bgeprep._native import BatchReader
-from bgeprep.batch_arrays import Batch, Chunk
+from bgeprep.batch_arrays import Batch, Chunk, GlobalBatch
 from bgeprep.errors import SlowTokenizerWarning
 from bgeprep.plan import HasPath, PlanOptions, check_ranges, plan_options
 
@@ -260,7 +260,7 @@ class BatchLoader:
         """Global batches of the whole run, those already yielded included; the same on every rank.
 
         Known at once with `max_steps` or weights. Otherwise how many batches a pass gives depends on which rows
-        collide: the run is planned on keys alone, once, at about a million rows a second and epoch.
+        collide: the run is planned on keys alone, once, at some million rows a second and epoch.
         """
         if self._steps is None:
             self._steps = self._native.count_steps()
@@ -271,15 +271,11 @@ class BatchLoader:
         """What tokenises: `wordpiece`, which is fast, or `tokenizers`, the crate of that name."""
         return self._engine
 
-    def plan(self) -> Iterator[dict[str, Any]]:
-        """Yields the global batches of the whole run from its beginning, without tokenising anything.
-
-        Each is `{"step", "epoch", "source", "rows", "positives", "negatives"}`: row ids, for each row the place of its
-        positive in `pos`, and for each row the places of its negatives in `neg`.
-        """
+    def plan(self) -> Iterator[GlobalBatch]:
+        """Yields the global batches of the whole run from its beginning, without tokenising anything."""
         reader = self._native.plan()
         while (batch := reader.next()) is not None:
-            yield batch
+            yield GlobalBatch(**batch)
 
     def state_dict(self) -> dict[str, Any]:
         """The state behind the batch yielded last: plain JSON values, small but for waiting rows."""

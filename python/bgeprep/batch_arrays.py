@@ -1,15 +1,59 @@
-"""What a `BatchLoader` yields: `Batch`, and the padded rectangles of `layout="padded"`, `Chunk`."""
+"""What a `BatchLoader` and a plan yield: `Batch`, the padded rectangles of `layout="padded"`, and `GlobalBatch`."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Batch", "Chunk"]
+__all__ = ["Batch", "Chunk", "GlobalBatch"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class GlobalBatch:
+    """The rows that one optimiser step trains on, over all ranks: n rows and their documents, k negatives in all.
+
+    Attributes:
+        step: counts over the run, from 0.
+        epoch: from 0.
+        source: name of the source all rows come from; None where a batch mixes sources.
+        rows: uint64[n], places of the rows in the shard set, in the order they were placed.
+        positives: int32[n], the place of each row's positive in its `pos`.
+        negatives: int32[k], the places of all chosen negatives in their rows' `neg`, row after row.
+        negative_offsets: int64[n + 1]; row i owns `negatives[negative_offsets[i]:negative_offsets[i + 1]]`.
+    """
+
+    step: int
+    epoch: int
+    source: str | None
+    rows: npt.NDArray[np.uint64]
+    positives: npt.NDArray[np.int32]
+    negatives: npt.NDArray[np.int32]
+    negative_offsets: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.rows)
+
+    def negatives_of(self, place: int) -> npt.NDArray[np.int32]:
+        """Places of the negatives of the row at a place of the batch, in its `neg`."""
+        return self.negatives[self.negative_offsets[place] : self.negative_offsets[place + 1]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain lists, for JSON: `{"step", "epoch", "source", "rows", "positives", "negatives"}`, a list a row."""
+        negatives, ends = self.negatives.tolist(), self.negative_offsets.tolist()
+        return {
+            "step": self.step,
+            "epoch": self.epoch,
+            "source": self.source,
+            "rows": self.rows.tolist(),
+            "positives": self.positives.tolist(),
+            "negatives": [negatives[start:end] for start, end in pairwise(ends)],
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -181,7 +181,7 @@ def test_no_batch_breaks_a_rule_and_every_row_comes_once_an_epoch(
     options: dict[str, Any], rows: list[dict[str, Any]], known: list[set[str]], batch_size: int, seed: int
 ) -> None:
     loader = BatchLoader(**options | {"batch_size": batch_size, "seed": seed, "num_epochs": 2})
-    batches = list(loader.plan())
+    batches = [batch.as_dict() for batch in loader.plan()]
     assert [batch["step"] for batch in batches] == list(range(len(batches)))
     for batch in batches:
         assert reference.violations(rows, known, batch, TASKS) == []
@@ -257,7 +257,7 @@ def test_on_real_pairs_the_rules_hold_and_the_ids_are_those_of_tokenizers(
     tokenizer.no_padding()
     tokenizer.enable_truncation(48)
     loader = BatchLoader(tmp_path / "shards", tokenizer_folder, batch_size=96, passage_max_len=48, threads=2)
-    plan = list(loader.plan())
+    plan = [batch.as_dict() for batch in loader.plan()]
     for batch in plan[::10]:
         assert reference.violations(rows, known, batch, tasks) == []
     compared = 0
@@ -349,12 +349,12 @@ def test_the_state_is_that_of_the_batch_just_yielded_and_moves_between_world_siz
 
 def test_weights_share_the_batches(options: dict[str, Any]) -> None:
     loader = BatchLoader(**options, weights={"questions": 3.0, "pairs": 1.0}, max_steps=80)
-    names = [batch["source"] for batch in loader.plan()]
+    names = [batch.source for batch in loader.plan()]
     assert len(loader) == len(names) == 80
     assert 58 <= names.count("questions") <= 62
     assert "labels" not in names
     by_size = BatchLoader(**options, alpha=0.5, max_steps=100)
-    names = [batch["source"] for batch in by_size.plan()]
+    names = [batch.source for batch in by_size.plan()]
     assert 23 <= names.count("labels") <= 27
     assert 45 <= names.count("questions") <= 50
 

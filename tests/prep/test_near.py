@@ -239,9 +239,9 @@ def test_near_texts_share_no_batch(repository: Path, tmp_path: Path) -> None:
     batches = list(bgeprep.BatchLoader(
         tmp_path / "shards", batch_size=64, query_max_len=32, passage_max_len=64, tokenizer=tokenizer(tmp_path), seed=3
     ).plan())  # fmt: skip
-    assert sum(len(batch["rows"]) for batch in batches) > 0.9 * len(stored)
+    assert sum(len(batch) for batch in batches) > 0.9 * len(stored)
     for batch in batches:
-        members = sorted(batch["rows"])
+        members = sorted(batch.rows.tolist())
         assert not [(a, b) for a in members for b in members if (a, b) in together]
         keys = np.array([stored[row]["query_key"] for row in members])
         assert len(np.unique(keys)) == len(keys)

@@ -64,7 +64,7 @@ def test_batches_by_topic_hold_few_topics_and_no_false_negative(
 
     def largest(share: float) -> list[float]:
         """For each batch, the share of its most frequent topic."""
-        plan = list(BatchPlan(shards, cluster_share=share, **options))
+        plan = [batch.as_dict() for batch in BatchPlan(shards, cluster_share=share, **options)]
         for batch in plan[::15]:
             assert reference.violations(rows, known, batch, tasks) == []
         counts = [Counter(clusters[batch["rows"]].tolist()) for batch in plan]
@@ -118,7 +118,7 @@ def test_clusters_are_bound_to_their_set(shards: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("batch_by", ["source", "mixed"])
 def test_whatever_shares_a_batch_every_row_comes_once(shards: Path, rows: list[dict[str, Any]], batch_by: Any) -> None:
     plan = BatchPlan(shards, batch_size=128, batch_by=batch_by, num_epochs=2)
-    batches = list(plan)
+    batches = [batch.as_dict() for batch in plan]
     known = reference.known_positives(rows, tasks := {row["source"]: "retrieval" for row in rows})
     for batch in batches[::12]:
         assert reference.violations(rows, known, batch, tasks) == []
@@ -134,14 +134,32 @@ def test_whatever_shares_a_batch_every_row_comes_once(shards: Path, rows: list[d
     assert len([count for count in sources if count.total() < 128]) <= 0.2 * len(batches)
 
 
+def test_a_planned_batch_is_arrays(shards: Path, rows: list[dict[str, Any]]) -> None:
+    kinds = {"rows": np.uint64, "positives": np.int32, "negatives": np.int32, "negative_offsets": np.int64}
+    for batch in BatchPlan(shards, batch_size=300, train_group_size=4, max_steps=5):
+        assert {name: getattr(batch, name).dtype.type for name in kinds} == kinds
+        assert len(batch) == len(batch.rows) == len(batch.positives) == len(batch.negative_offsets) - 1
+        assert batch.negative_offsets[0] == 0
+        assert batch.negative_offsets[-1] == len(batch.negatives)
+        lists = batch.as_dict()
+        assert json.loads(json.dumps(lists)) == lists
+        for place, row in enumerate(lists["rows"]):
+            chosen = lists["negatives"][place]
+            assert chosen == batch.negatives_of(place).tolist()
+            assert len(set(chosen)) == len(chosen) == min(3, len(chosen))
+            assert all(item < len(rows[row]["neg"]) for item in chosen)
+            assert lists["positives"][place] < len(rows[row]["pos"])
+
+
 def test_a_plan_resumes_from_a_state_of_its_own_or_a_loaders(shards: Path) -> None:
-    whole = list(BatchPlan(shards, batch_size=200, max_steps=30))
+    whole = [batch.as_dict() for batch in BatchPlan(shards, batch_size=200, max_steps=30)]
     first = BatchPlan(shards, batch_size=200, max_steps=30)
     for _ in range(11):
         next(first)
     state = json.loads(json.dumps(first.state_dict()))
     assert state["step"] == 11
-    assert list(BatchPlan(shards, batch_size=200, max_steps=30, state=state)) == whole[11:]
+    resumed = BatchPlan(shards, batch_size=200, max_steps=30, state=state)
+    assert [batch.as_dict() for batch in resumed] == whole[11:]
     with pytest.raises(ConfigError, match="batch_size was 200, is 100"):
         BatchPlan(shards, batch_size=100, max_steps=30, state=state)
 
@@ -194,9 +212,9 @@ def test_a_person_can_look_at_batches(shards: Path, rows: list[dict[str, Any]]) 
     text = subprocess.run([*command, "--show", "2", "--steps", "4"], capture_output=True, text=True, check=True).stdout
     assert text.count("batch ") == 4
     first = next(BatchPlan(shards, batch_size=50))
-    assert rows[first["rows"][0]]["query"][:60] in text
+    assert rows[first.rows.tolist()[0]]["query"][:60] in text
     lines = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout.splitlines()
-    assert [json.loads(line) for line in lines] == list(BatchPlan(shards, batch_size=50))
+    assert [json.loads(line) for line in lines] == [batch.as_dict() for batch in BatchPlan(shards, batch_size=50)]
     empty = [*command[:-1], "100000", "--drop-last"]
     assert "no batch of 100000 rows" in subprocess.run(empty, capture_output=True, text=True, check=True).stdout
     for wrong in (

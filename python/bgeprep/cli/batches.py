@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bgeprep.cli.look import counts_text
 from bgeprep.errors import ConfigError
 from bgeprep.plan import BatchPlan, PlanKeywords
 from bgeprep.shardset import ShardSet
+
+if TYPE_CHECKING:
+    from bgeprep.batch_arrays import GlobalBatch
 
 __all__ = ["add", "add_plan_options", "plan_keywords", "run"]
 
@@ -86,15 +89,15 @@ def run(args: argparse.Namespace) -> int:
     plan = BatchPlan(args.shards, batch_size=args.batch_size, **plan_keywords(args))
     if args.json:
         for batch in plan:
-            if args.steps is not None and batch["step"] >= args.steps:
+            if args.steps is not None and batch.step >= args.steps:
                 break
-            print(json.dumps(batch))
+            print(json.dumps(batch.as_dict()))
         return 0
     rows = ShardSet.open(args.shards)
     shown = False
     for batch in plan:
         shown = True
-        if batch["step"] >= (3 if args.steps is None else args.steps):
+        if batch.step >= (3 if args.steps is None else args.steps):
             print(f"… `bgeprep batches {args.shards} --batch-size {args.batch_size} --steps N` shows more")
             break
         print(_batch_text(rows, batch, args.show))
@@ -103,20 +106,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _batch_text(rows: ShardSet, batch: dict[str, Any], show: int) -> str:
+def _batch_text(rows: ShardSet, batch: GlobalBatch, show: int) -> str:
     """A batch for people: its sources and the first rows in it."""
-    sources = Counter(rows[row]["source"] for row in batch["rows"])
-    negatives = sum(len(places) for places in batch["negatives"])
+    ids = batch.rows.tolist()
+    sources = Counter(rows[row]["source"] for row in ids)
     lines = [
-        f"batch {batch['step']}, epoch {batch['epoch']}: {len(batch['rows']):,} rows, {negatives:,} hard negatives"
+        f"batch {batch.step}, epoch {batch.epoch}: {len(batch):,} rows, {len(batch.negatives):,} hard negatives"
         f"  ({counts_text(sources)})"
     ]
-    for place in range(min(show, len(batch["rows"]))):
-        row = rows[batch["rows"][place]]
-        lines.append(f"  row {batch['rows'][place]}  {row['source']}  {row['origin_file']}:{row['origin_line']}")
+    for place, number in enumerate(ids[:show]):
+        row = rows[number]
+        lines.append(f"  row {number}  {row['source']}  {row['origin_file']}:{row['origin_line']}")
         lines.append(f"    query  {_cut(row['query'])}")
-        lines.append(f"    pos    {_cut(row['pos'][batch['positives'][place]])}")
-        lines += [f"    neg    {_cut(row['neg'][item])}" for item in batch["negatives"][place]]
+        lines.append(f"    pos    {_cut(row['pos'][batch.positives[place]])}")
+        lines += [f"    neg    {_cut(row['neg'][item])}" for item in batch.negatives_of(place)]
     return "\n".join(lines) + "\n"
 
 

@@ -1,6 +1,6 @@
 //! Core buffers → numpy, without copying: the array takes over the vector's memory.
 
-use bgeprep_core::batch::{Chunk, Chunks, RowArrays};
+use bgeprep_core::batch::{Chosen, Chunk, Chunks, RowArrays};
 use bgeprep_core::mask::TextArrays;
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
@@ -37,6 +37,26 @@ pub(crate) fn set_arrays(into: &Bound<'_, PyDict>, arrays: RowArrays) -> PyResul
         }
     );
     Ok(())
+}
+
+/// Sets one entry a field of [`Chosen`], under the field's name, with the sign that numpy's users expect of places.
+pub(crate) fn set_chosen(into: &Bound<'_, PyDict>, chosen: Chosen) -> PyResult<()> {
+    let Chosen { rows, positives, negatives, negative_offsets } = chosen;
+    // Of equal size, so the vector's memory is kept.
+    let signed = |places: Vec<u32>| places.into_iter().map(|place| place as i32).collect::<Vec<i32>>();
+    let (positives, negatives) = (signed(positives), signed(negatives));
+    let negative_offsets = negative_offsets.into_iter().map(i64::from).collect::<Vec<i64>>();
+    let arrays = PlacedArrays { rows, positives, negatives, negative_offsets };
+    set_fields!(into, arrays, PlacedArrays { rows, positives, negatives, negative_offsets });
+    Ok(())
+}
+
+/// [`Chosen`] in numpy's types.
+struct PlacedArrays {
+    rows: Vec<u64>,
+    positives: Vec<i32>,
+    negatives: Vec<i32>,
+    negative_offsets: Vec<i64>,
 }
 
 /// Sets one entry a field of [`TextArrays`], under the field's name.

@@ -44,7 +44,7 @@ struct Options {
 }
 
 impl Options {
-    fn collate(&self) -> Result<CollateOptions, Error> {
+    fn collate(&self, encoder: &TextEncoder) -> Result<CollateOptions, Error> {
         let instruction = match self.instruction.as_str() {
             "off" => Instruction::Off,
             "manifest" => Instruction::Manifest,
@@ -57,7 +57,7 @@ impl Options {
             "padded" => Layout::Padded {
                 max_tokens: self.max_tokens,
                 pad_multiple_of: self.pad_multiple_of,
-                pad_id: pad_id(&self.tokenizer)?,
+                pad_id: pad_id(encoder)?,
             },
             other => {
                 let message = format!("expected \"packed\" or \"padded\", found {other:?}");
@@ -93,10 +93,10 @@ impl BatchReader {
     #[new]
     fn new(py: Python<'_>, shards: PathBuf, options: Options) -> PyResult<Self> {
         let open = || {
-            let collate = options.collate()?;
             let set = ShardSet::open(&shards)?;
             let plan = options.plan.resolve(&set)?;
             let encoder = Arc::new(TextEncoder::open(&options.tokenizer)?);
+            let collate = options.collate(&encoder)?;
             let own = LoaderOptions {
                 rank: options.rank,
                 world_size: options.world_size,

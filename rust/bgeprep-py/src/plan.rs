@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyDict;
 
+use crate::arrays::set_chosen;
 use crate::enter::enter;
 use crate::error::to_py;
 
@@ -114,7 +115,7 @@ impl PlanReader {
         });
         py.check_signals()?;
         let (Some(batch), source) = found.map_err(to_py)? else { return Ok(None) };
-        plan_fields(py, &batch, source).map(Some)
+        plan_fields(py, batch, source).map(Some)
     }
 
     /// JSON of the state behind the batch planned last.
@@ -175,17 +176,13 @@ const DEFAULT_THRESHOLD: f64 = 0.8;
 
 fn plan_fields<'py>(
     py: Python<'py>,
-    batch: &GlobalBatch,
+    batch: GlobalBatch,
     source: Option<(String, &'static str)>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let chosen = &batch.chosen;
-    let negatives: Vec<&[u32]> = (0..chosen.rows.len()).map(|place| chosen.negatives_of(place)).collect();
     let fields = PyDict::new(py);
     fields.set_item("step", batch.step)?;
     fields.set_item("epoch", batch.epoch)?;
     fields.set_item("source", source.map(|(name, _)| name))?;
-    fields.set_item("rows", &chosen.rows)?;
-    fields.set_item("positives", &chosen.positives)?;
-    fields.set_item("negatives", negatives)?;
+    set_chosen(&fields, batch.chosen)?;
     Ok(fields)
 }

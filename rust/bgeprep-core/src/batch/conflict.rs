@@ -14,8 +14,8 @@
 //! around everything that is in the batch by then, so that a negative never makes a row wait.
 
 use super::permute::Stream;
+use super::roles::Roles;
 use super::rows::{NegativeKeys, RowKeys};
-use crate::key_map::KeyMap;
 use crate::pair::Task;
 
 /// Some row's query.
@@ -59,7 +59,7 @@ pub(crate) struct NegativeCounts {
 /// The keys of the batch being filled, each with the roles it plays there.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KeyTable {
-    roles: KeyMap<u8>,
+    roles: Roles,
     order: Vec<u32>,
     repeated: Vec<u32>,
 }
@@ -70,7 +70,7 @@ impl KeyTable {
     }
 
     fn roles(&self, key: u64) -> u8 {
-        self.roles.get(&key).copied().unwrap_or(0)
+        self.roles.get(key)
     }
 
     /// The roles of an exact key beside a batching key, whose roles are known: mostly they are one key and one look.
@@ -79,7 +79,7 @@ impl KeyTable {
     }
 
     fn add(&mut self, key: u64, roles: u8) {
-        *self.roles.entry(key).or_insert(0) |= roles;
+        self.roles.add(key, roles);
     }
 
     fn add_both(&mut self, (key, roles): (u64, u8), (exact, of_exact): (u64, u8)) {

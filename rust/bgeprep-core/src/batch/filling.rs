@@ -7,6 +7,9 @@ use super::permute::{Stream, Use, seed_of};
 use super::rows::{PlanRows, RowKeys};
 use crate::Result;
 
+/// Rows whose negatives are fetched together.
+const AHEAD: usize = 64;
+
 /// The rows of a batch with the documents chosen for them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chosen {
@@ -109,8 +112,12 @@ impl Filling {
         chosen.negative_offsets.push(0);
         for (source, places) in self.parts().collect::<Vec<_>>() {
             let pass = &mut sources[source];
-            for id in &chosen.rows[places] {
+            for (at, id) in chosen.rows[places.clone()].iter().enumerate() {
                 if wanted > 0 {
+                    if at % AHEAD == 0 {
+                        let start = places.start + at;
+                        rows.warm(&chosen.rows[start..places.end.min(start + AHEAD)]);
+                    }
                     let (keys, negatives) = (rows.keys(*id)?, rows.negatives(*id)?);
                     let sampled = (options.negative_choice == NegativeChoice::Sample)
                         .then(|| Stream::new(seed_of(Use::Negatives, &[options.seed, pass.pass, *id])));

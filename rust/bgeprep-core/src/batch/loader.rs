@@ -6,19 +6,21 @@
 //!
 //! State travels with each batch: what is queued ahead changes nothing about where a run resumes.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::ahead::{Ahead, Maker};
 use super::chunks::{Chunks, TokenCounts};
 use super::collate::{CollateOptions, Collator, Joined, RowArrays};
-use super::crew::{Crew, Work, caught, lock};
+use super::crew::lock;
 use super::options::PlanOptions;
 use super::plan::{GlobalBatch, Planner, SourceReport, report_of};
 use super::rows::PlanRows;
 use super::set_rows::SetRows;
 use super::slices::rank_slice;
 use super::state::{PlanState, Unplaced};
-use super::work::{Job, Popped, Queue, Task};
+use super::work::Popped;
 use crate::shard::ShardSet;
 use crate::tokenize::TextEncoder;
 use crate::{Error, Result};
@@ -93,11 +95,11 @@ pub struct Loader {
     unplaced: Vec<Unplaced>,
     tokens: TokenCounts,
     ended: bool,
-    crew: Option<Crew<Shared>>,
+    ahead: Ahead<Making>,
 }
 
-struct Shared {
-    queue: Queue<Piece, RowArrays, Joined>,
+/// What the threads make batches with.
+struct Making {
     planner: Mutex<Planner<SetRows>>,
     collator: Arc<Collator>,
     rank: u32,
@@ -110,10 +112,6 @@ struct Piece {
     places: Vec<usize>,
     state: Arc<PlanState>,
 }
-
-/// Rows that a worker tokenises at a time: enough to make the lock around the queue cheap, few
-/// enough to spread one batch over all threads.
-const ROWS_A_TASK: usize = 64;
 
 impl Loader {
     /// A loader at the start of a run. No thread runs before the first [`Loader::next`].
@@ -140,7 +138,7 @@ impl Loader {
             unplaced: Vec::new(),
             tokens: TokenCounts::default(),
             ended: false,
-            crew: None,
+            ahead: Ahead::new(),
         })
     }
 
@@ -191,8 +189,14 @@ impl Loader {
         if self.ended {
             return Ok(Next::End);
         }
-        let queue = &self.crew()?.queue;
-        match queue.pop(patience) {
+        let popped = self.ahead.pop(patience, &self.options, || {
+            let mut planner = self.planner.clone();
+            planner.restore(&self.state)?;
+            let collator = Arc::clone(&self.collator);
+            let LoaderOptions { rank, world_size, .. } = self.options;
+            Ok(Making { planner: Mutex::new(planner), collator, rank, world_size })
+        })?;
+        match popped {
             None => Ok(Next::NotYet),
             Some(Popped::Job(piece, joined)) => {
                 let Joined { arrays, chunks, counts } = *joined;
@@ -225,8 +229,8 @@ impl Loader {
 
     /// Takes over what the planner did behind the last batch: rows it could not place any more.
     fn finish(&mut self) {
-        if let Some(crew) = &self.crew {
-            let mut planner = lock(&crew.shared().planner);
+        if let Some(making) = self.ahead.maker() {
+            let mut planner = lock(&making.planner);
             let mut state = planner.state();
             state.world_size = self.options.world_size;
             self.unplaced.extend(planner.take_unplaced());
@@ -236,67 +240,20 @@ impl Loader {
         self.close();
     }
 
-    /// The threads, started where there are none in this process.
-    fn crew(&mut self) -> Result<Arc<Shared>> {
-        if self.crew.as_ref().is_some_and(|crew| !crew.is_here()) {
-            self.close();
-        }
-        let crew = if let Some(crew) = self.crew.take() {
-            crew
-        } else {
-            let mut planner = self.planner();
-            planner.restore(&self.state)?;
-            let shared = Shared {
-                queue: Queue::new(self.options.prefetch),
-                planner: Mutex::new(planner),
-                collator: Arc::clone(&self.collator),
-                rank: self.options.rank,
-                world_size: self.options.world_size,
-            };
-            Crew::start(shared, self.options.threads)?
-        };
-        Ok(Arc::clone(self.crew.insert(crew).shared()))
-    }
-
     /// Stops and joins the threads. The loader can go on: the next batch starts them again.
     pub fn close(&mut self) {
-        if let Some(crew) = self.crew.take() {
-            crew.dismiss();
-        }
+        self.ahead.close();
     }
 }
 
-impl Drop for Loader {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
+impl Maker for Making {
+    type Piece = Piece;
+    type Rows = RowArrays;
+    type Joined = Joined;
 
-impl Work for Shared {
-    fn work(&self) {
-        while let Some(task) = self.queue.take_task() {
-            match task {
-                Task::Plan => self.queue.planned(caught(|| self.plan())),
-                Task::Rows(piece, range) => {
-                    let arrays = caught(|| {
-                        let piece = piece.piece();
-                        self.collator.collate(&piece.batch.chosen, &piece.places[range.clone()])
-                    });
-                    if let Some((piece, pieces)) = self.queue.done(piece, range.start / ROWS_A_TASK, arrays) {
-                        self.queue.joined(piece, caught(|| Ok(self.collator.join(pieces))));
-                    }
-                }
-            }
-        }
-    }
+    const ROWS_A_TASK: usize = 64;
 
-    fn stop(&self) {
-        self.queue.stop();
-    }
-}
-
-impl Shared {
-    fn plan(&self) -> Result<Option<Job<Piece>>> {
+    fn plan(&self) -> Result<Option<(Piece, usize)>> {
         let mut planner = lock(&self.planner);
         let Some(batch) = planner.next_batch()? else { return Ok(None) };
         let mut state = planner.state();
@@ -313,6 +270,14 @@ impl Shared {
             rank_slice(&lengths, &chosen.rows, self.rank, self.world_size)
         };
         let count = places.len();
-        Ok(Some(Job::new(Piece { batch, places, state: Arc::new(state) }, count, ROWS_A_TASK)))
+        Ok(Some((Piece { batch, places, state: Arc::new(state) }, count)))
+    }
+
+    fn make(&self, piece: &Piece, places: Range<usize>) -> Result<RowArrays> {
+        self.collator.collate(&piece.batch.chosen, &piece.places[places])
+    }
+
+    fn join(&self, rows: Vec<RowArrays>) -> Joined {
+        self.collator.join(rows)
     }
 }

@@ -8,6 +8,7 @@
 //! The plan is a function of the set's keys, the seed and the options. It reads no text, does not
 //! know how many ranks there are, and costs a few key look-ups a row.
 
+pub(crate) mod ahead;
 pub mod audit;
 mod bits;
 pub mod chunks;
@@ -23,12 +24,14 @@ mod pad_id;
 mod pass;
 pub(crate) mod permute;
 pub mod plan;
+mod roles;
 pub mod rows;
 mod sampler;
 pub mod set_rows;
 pub(crate) mod slices;
 pub mod state;
 mod wait;
+mod window;
 pub(crate) mod work;
 
 pub use audit::{Audit, AuditReport};

@@ -10,7 +10,7 @@
 
 use std::cmp::Reverse;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use super::bits::Bits;
 use super::clusters::Clusters;
@@ -74,14 +74,33 @@ impl Layout {
     }
 }
 
+/// Bits of a place among rows that are asked for together.
+pub(super) const PLACE_BITS: u32 = 18;
+
+/// A row, and its place among the rows asked for.
+fn entry(row: u64, place: usize) -> u64 {
+    row << PLACE_BITS | place as u64
+}
+
 impl Order {
-    /// The row at a place, counted from the source's first.
-    pub(crate) fn at(&self, place: u64) -> u64 {
+    /// The rows of `count` places from `first` on, counted from the source's first row: `row << PLACE_BITS | place`,
+    /// where `place` is counted from `first`. They come in rising order, or in two runs of which each rises.
+    pub(super) fn sorted(&self, first: u64, count: u64) -> Vec<u64> {
+        debug_assert!(count <= 1 << PLACE_BITS);
+        let mut rows = vec![0; count as usize];
         match self {
-            Self::Permuted(permutation) => permutation.at(place),
-            Self::Spaced(spaced) => spaced.at(place),
-            Self::Listed(rows) => u64::from(rows[place as usize]),
+            Self::Permuted(permutation) => permutation.fill(first, &mut rows),
+            Self::Spaced(spaced) => return spaced.sorted(first, rows),
+            Self::Listed(list) => {
+                let listed = &list[first as usize..(first + count) as usize];
+                rows.iter_mut().zip(listed).for_each(|(row, listed)| *row = u64::from(*listed));
+            }
         }
+        for (place, row) in rows.iter_mut().enumerate() {
+            *row = entry(*row, place);
+        }
+        rows.sort_unstable();
+        rows
     }
 }
 
@@ -109,14 +128,21 @@ impl Groups {
         // another one by that, and their rows are spaced for nothing.
         let partitions = (source.rows / ROWS_A_PARTITION).clamp(1, 1 << 8);
         let split = in_ranges(source.rows, ROWS_A_THREAD, |range| {
-            let mut split = vec![Vec::<u64>::new(); partitions as usize];
-            for row in range {
-                let keys = rows.keys(source.first + row)?;
-                for key in std::iter::once(&keys.query).chain(keys.pos) {
-                    // Keys of real texts are hashes already, those of a test may count from 1.
-                    let mixed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                    split[(((mixed >> 32) * partitions) >> 32) as usize].push(mixed << 32 | row);
-                }
+            // A query and one positive a row, mostly.
+            let keys = (range.end - range.start) * 2 / partitions;
+            let mut split: Vec<Vec<u64>> = Vec::new();
+            split.resize_with(partitions as usize, || Vec::with_capacity((keys + keys / 16) as usize));
+            let mut ids = Vec::new();
+            for first in range.clone().step_by(ROWS_A_VISIT) {
+                ids.clear();
+                ids.extend((first..range.end.min(first + ROWS_A_VISIT as u64)).map(|row| source.first + row));
+                rows.visit(&ids, |at, keys| {
+                    for key in std::iter::once(&keys.query).chain(keys.pos) {
+                        // Keys of real texts are hashes already, those of a test may count from 1.
+                        let mixed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                        split[(((mixed >> 32) * partitions) >> 32) as usize].push(mixed << 32 | (first + at as u64));
+                    }
+                })?;
             }
             Ok(split)
         })?;
@@ -125,6 +151,7 @@ impl Groups {
             let mut members = Vec::new();
             for partition in range {
                 let mut keys: Vec<u64> = split.iter().flat_map(|split| &split[partition as usize]).copied().collect();
+                keep_repeated(&mut keys);
                 keys.sort_unstable();
                 keys.dedup();
                 let groups = keys.chunk_by(|one, other| one >> 32 == other >> 32).filter(|group| group.len() > 1);
@@ -161,15 +188,41 @@ impl Groups {
 }
 
 /// Rows below which a second thread would cost more than it saves.
-const ROWS_A_THREAD: u64 = 100_000;
+const ROWS_A_THREAD: u64 = 20_000;
+
+/// Rows whose keys are asked for together.
+const ROWS_A_VISIT: usize = 1024;
 
 /// Rows whose keys are sorted together.
 const ROWS_A_PARTITION: u64 = 40_000;
 
+/// Keeps every entry whose upper half another entry has, and some others: most keys are nobody else's, and need no
+/// sorting to be told so.
+fn keep_repeated(entries: &mut Vec<u64>) {
+    let slots = (entries.len() * 8).next_power_of_two().max(64);
+    let slot = |entry: u64| (entry >> 32) as usize & (slots - 1);
+    let (mut seen, mut again) = (Bits::zeros(slots), Bits::zeros(slots));
+    for entry in entries.iter() {
+        let slot = slot(*entry);
+        if seen.get(slot) {
+            again.set(slot);
+        }
+        seen.set(slot);
+    }
+    entries.retain(|entry| again.get(slot(*entry)));
+}
+
+/// How many threads to share `count` of something among, so that each has at least `least`.
+pub(super) fn threads_for(count: u64, least: u64) -> u64 {
+    // Asked once: the answer is read from files of the system.
+    static CORES: LazyLock<u64> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64));
+    CORES.min(count / least).clamp(1, 8)
+}
+
 /// Runs `work` on ranges of `0..count`, each of at least `least` and on a thread of its own; the results, in order.
 fn in_ranges<T: Send>(count: u64, least: u64, work: impl Fn(Range<u64>) -> Result<T> + Sync) -> Result<Vec<T>> {
-    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
-    let threads = threads.min(count / least).clamp(1, 8);
+    let threads = threads_for(count, least);
     let bound = |part: u64| count * part / threads;
     let ranges = (0..threads).map(|part| bound(part)..bound(part + 1));
     if threads == 1 {
@@ -226,12 +279,33 @@ impl Spaced {
         Self { places, grouped, others: Arc::clone(&groups.others), permutation }
     }
 
-    fn at(&self, place: u64) -> u64 {
-        let before = self.places.ones_before(place as usize);
-        if self.places.get(place as usize) {
-            u64::from(self.grouped[before])
-        } else {
-            self.others.place_of(self.permutation.at(place - before as u64) as usize) as u64
+    /// See [`Order::sorted`]; `rows` has their number, and the memory.
+    fn sorted(&self, first: u64, mut rows: Vec<u64>) -> Vec<u64> {
+        let mut before = self.places.ones_before(first as usize);
+        let first_other = first - before as u64;
+        let (mut grouped, mut places_of_others) = (Vec::new(), Vec::with_capacity(rows.len()));
+        for place in 0..rows.len() {
+            if self.places.get(first as usize + place) {
+                grouped.push(entry(u64::from(self.grouped[before]), place));
+                before += 1;
+            } else {
+                places_of_others.push(place as u32);
+            }
         }
+        rows.truncate(places_of_others.len());
+        self.permutation.fill(first_other, &mut rows);
+        for (row, place) in rows.iter_mut().zip(places_of_others) {
+            *row = entry(*row, place as usize);
+        }
+        // A row's number among the others rises with the row, so that these are found by walking on.
+        rows.sort_unstable();
+        let mut others = self.others.ones_in_order();
+        for row in &mut rows {
+            let place = *row & ((1 << PLACE_BITS) - 1);
+            *row = entry(others.place_of((*row >> PLACE_BITS) as usize) as u64, place as usize);
+        }
+        grouped.sort_unstable();
+        rows.append(&mut grouped);
+        rows
     }
 }

@@ -8,10 +8,8 @@ use super::permute::{Stream, Use, seed_of};
 use super::rows::{PlanRows, PlanSource, RowKeys};
 use super::state::{Counts, SourceState, Unplaced, UnplacedReason};
 use super::wait::Waiting;
+use super::window::Window;
 use crate::{Error, Result};
-
-/// Rows whose keys are fetched together.
-const AHEAD: u64 = 64;
 
 /// A source's place in its pass.
 #[derive(Debug, Clone)]
@@ -20,8 +18,8 @@ pub(crate) struct SourcePass {
     source: PlanSource,
     layout: Arc<Layout>,
     order: Option<Order>,
-    /// The rows that come next, the next one last.
-    ahead: Vec<u64>,
+    /// The rows that come next.
+    ahead: Window,
     seed: u64,
     pub(crate) pass: u64,
     cursor: u64,
@@ -52,7 +50,7 @@ impl SourcePass {
             source: source.clone(),
             layout: Arc::clone(layout),
             order: None,
-            ahead: Vec::new(),
+            ahead: Window::default(),
             seed,
             pass: state.pass,
             cursor: state.cursor,
@@ -104,9 +102,17 @@ impl SourcePass {
         batch.begin(self.index);
         self.give_waiting(rows, size, batch)?;
         while batch.len() < size && self.cursor < self.source.rows {
-            let row = self.next_row(rows)?;
+            self.look_ahead(rows)?;
+            let Some((row, keys)) = self.ahead.next() else {
+                return Err(Error::Internal("a pass was asked for more rows than it has".into()));
+            };
+            let id = self.source.first + row;
+            let blocked = match keys {
+                Some(keys) => batch.offer(id, &keys, positive_of(self.seed, self.pass, id, &keys)?),
+                None => self.offer(row, rows, batch)?,
+            };
             self.cursor += 1;
-            if let Some(key) = self.offer(row, rows, batch)? {
+            if let Some(key) = blocked {
                 self.waiting.push(key, row);
                 self.counts.waited += 1;
             }
@@ -114,21 +120,18 @@ impl SourcePass {
         Ok(())
     }
 
-    /// The row at the cursor.
-    fn next_row<R: PlanRows>(&mut self, rows: &R) -> Result<u64> {
-        if let Some(row) = self.ahead.pop() {
-            return Ok(row);
+    /// Fetches the rows at the cursor and behind it, where none is left.
+    fn look_ahead<R: PlanRows>(&mut self, rows: &R) -> Result<()> {
+        if !self.ahead.is_spent() {
+            return Ok(());
         }
         let order = match self.order.take() {
             Some(order) => order,
             None => self.layout.order(rows, &self.source, &[self.seed, self.pass, self.index as u64])?,
         };
-        let end = self.source.rows.min(self.cursor + AHEAD);
-        self.ahead.extend((self.cursor..end).rev().map(|place| order.at(place)));
+        let filled = self.ahead.fill(rows, &self.source, &order, self.cursor);
         self.order = Some(order);
-        let ids: Vec<u64> = self.ahead.iter().map(|row| self.source.first + row).collect();
-        rows.warm(&ids);
-        self.ahead.pop().ok_or_else(|| Error::Internal("a pass was asked for more rows than it has".into()))
+        filled
     }
 
     fn give_waiting<R: PlanRows>(&mut self, rows: &R, size: usize, batch: &mut Filling) -> Result<()> {
@@ -144,19 +147,7 @@ impl SourcePass {
     fn offer<R: PlanRows>(&self, row: u64, rows: &R, batch: &mut Filling) -> Result<Option<u64>> {
         let id = self.source.first + row;
         let keys = rows.keys(id)?;
-        Ok(batch.offer(id, &keys, self.positive_of(id, &keys)?))
-    }
-
-    /// One positive a visit, the next of the list in the next pass, from a start of the row's own.
-    fn positive_of(&self, id: u64, keys: &RowKeys<'_>) -> Result<u32> {
-        match keys.pos.len() as u64 {
-            0 => Err(Error::Internal(format!("row {id} of the shard set has no positive"))),
-            1 => Ok(0),
-            count => {
-                let start = Stream::new(seed_of(Use::Positive, &[self.seed, id])).below(count);
-                Ok(((start + self.pass % count) % count) as u32)
-            }
-        }
+        Ok(batch.offer(id, &keys, positive_of(self.seed, self.pass, id, &keys)?))
     }
 
     /// Lists rows as unplaced, and counts them.
@@ -173,5 +164,17 @@ impl SourcePass {
     pub(crate) fn give_up_waiting(&mut self, reason: UnplacedReason, unplaced: &mut Vec<Unplaced>) {
         let waiting: Vec<u64> = self.waiting.drain().into_iter().map(|row| self.source.first + row).collect();
         self.give_up(&waiting, reason, unplaced);
+    }
+}
+
+/// One positive a visit, the next of the list in the next pass, from a start of the row's own.
+fn positive_of(seed: u64, pass: u64, id: u64, keys: &RowKeys<'_>) -> Result<u32> {
+    match keys.pos.len() as u64 {
+        0 => Err(Error::Internal(format!("row {id} of the shard set has no positive"))),
+        1 => Ok(0),
+        count => {
+            let start = Stream::new(seed_of(Use::Positive, &[seed, id])).below(count);
+            Ok(((start + pass % count) % count) as u32)
+        }
     }
 }

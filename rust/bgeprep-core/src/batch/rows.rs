@@ -64,7 +64,15 @@ pub trait PlanRows: Send + Sync {
     /// Bytes of text of the query, one positive and the chosen negatives together.
     fn bytes(&self, row: u64, positive: u32, negatives: &[u32]) -> Result<u64>;
 
-    /// Brings the keys of rows near to the processor: asked for one by one, each would be waited for alone.
+    /// Hands the keys of rows to `take`, with the place of each in the list. Fast where row ids rise.
+    fn visit(&self, rows: &[u64], mut take: impl FnMut(usize, RowKeys<'_>)) -> Result<()> {
+        for (place, row) in rows.iter().enumerate() {
+            take(place, self.keys(*row)?);
+        }
+        Ok(())
+    }
+
+    /// Brings all keys of rows near to the processor: asked for one by one, each would be waited for alone.
     fn warm(&self, _rows: &[u64]) {}
 
     /// The source (index) that holds a row; `None` beyond the last row.

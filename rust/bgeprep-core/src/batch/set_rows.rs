@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::rows::{NegativeKeys, PlanRows, PlanSource, RowKeys};
 use crate::pair::{SetKind, Task};
-use crate::shard::ShardSet;
+use crate::shard::{RowIndex, ShardSet};
 use crate::{Error, Result};
 
 /// A shard set as the plan sees it.
@@ -56,19 +56,24 @@ impl PlanRows for SetRows {
     }
 
     fn keys(&self, row: u64) -> Result<RowKeys<'_>> {
-        let row = self.set.index(row)?;
-        Ok(RowKeys {
-            query: row.query_key(),
-            pos: row.pos_keys(),
-            also_pos: row.also_pos_keys(),
-            query_exact: row.query_exact_key(),
-            pos_exact: row.pos_exact_keys(),
-        })
+        Ok(keys_of(self.set.index(row)?))
     }
 
     fn negatives(&self, row: u64) -> Result<NegativeKeys<'_>> {
         let row = self.set.index(row)?;
         Ok(NegativeKeys { keys: row.neg_keys(), exact: row.neg_exact_keys() })
+    }
+
+    fn visit(&self, rows: &[u64], mut take: impl FnMut(usize, RowKeys<'_>)) -> Result<()> {
+        let mut place = 0;
+        while let Some(row) = rows.get(place) {
+            let (first, batch) = self.set.index_from(*row)?;
+            while let Some(row) = rows.get(place).filter(|row| batch.contains(row)) {
+                take(place, keys_of(first.nearby(batch.start, *row)));
+                place += 1;
+            }
+        }
+        Ok(())
     }
 
     fn warm(&self, rows: &[u64]) {
@@ -78,8 +83,9 @@ impl PlanRows for SetRows {
             sum ^ row.query_key()
                 ^ row.query_exact_key()
                 ^ first(row.pos_keys())
-                ^ first(row.pos_exact_keys())
                 ^ first(row.also_pos_keys())
+                ^ first(row.neg_keys())
+                ^ first(row.neg_exact_keys())
         });
         std::hint::black_box(touched);
     }
@@ -88,5 +94,15 @@ impl PlanRows for SetRows {
         let row = self.set.index(row)?;
         let negatives: usize = negatives.iter().map(|place| row.neg_bytes(*place as usize)).sum();
         Ok((row.query_bytes() + row.pos_bytes(positive as usize) + negatives) as u64)
+    }
+}
+
+fn keys_of(row: RowIndex<'_>) -> RowKeys<'_> {
+    RowKeys {
+        query: row.query_key(),
+        pos: row.pos_keys(),
+        also_pos: row.also_pos_keys(),
+        query_exact: row.query_exact_key(),
+        pos_exact: row.pos_exact_keys(),
     }
 }

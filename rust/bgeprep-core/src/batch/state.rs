@@ -133,15 +133,7 @@ impl PlanState {
     /// Refuses a state of another version, set or plan, and says what differs.
     pub(crate) fn check_against(&self, own: &Self) -> Result<()> {
         let refuse = |message: String| Err(Error::config("batch.state", message));
-        if self.version != own.version {
-            return refuse(format!("expected version {}, found {}", own.version, self.version));
-        }
-        if self.manifest != own.manifest {
-            return refuse(format!(
-                "it belongs to the shard set {}, this one is {}; resume with the set the run began with",
-                self.manifest, own.manifest
-            ));
-        }
+        refuse_another("batch", (self.version, own.version), (&self.manifest, &own.manifest))?;
         if self.plan != own.plan {
             let differing = own.options.as_object().into_iter().flatten().filter_map(|(key, value)| {
                 let found = self.options.get(key).unwrap_or(&Value::Null);
@@ -155,6 +147,22 @@ impl PlanState {
         }
         Ok(())
     }
+}
+
+/// Refuses a state of another version or shard set; both pairs are what was found and what is expected, and `section` is
+/// where the loader's options stand in a config.
+pub(crate) fn refuse_another(section: &str, version: (u32, u32), manifest: (&str, &str)) -> Result<()> {
+    let refuse = |message| Err(Error::config(format!("{section}.state"), message));
+    if version.0 != version.1 {
+        return refuse(format!("expected version {}, found {}", version.1, version.0));
+    }
+    if manifest.0 != manifest.1 {
+        return refuse(format!(
+            "it belongs to the shard set {}, this one is {}; resume with the set the run began with",
+            manifest.0, manifest.1
+        ));
+    }
+    Ok(())
 }
 
 impl SourceState {

@@ -1,5 +1,6 @@
 //! Threads that mask this rank's blocks ahead of the trainer.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,16 +9,13 @@ use super::document::document;
 use super::index::BlockIndex;
 use super::plan::{Schedule, TextPlanOptions};
 use super::state::TextState;
-use crate::batch::crew::{Crew, Work, caught};
+use crate::batch::ahead::{Ahead, Maker};
 use crate::batch::slices::rank_slice;
-use crate::batch::work::{Job, Popped, Queue, Task};
+use crate::batch::work::Popped;
 use crate::batch::{LoaderOptions, Next};
 use crate::mask::{Masker, TextArrays};
 use crate::shard::ShardSet;
 use crate::{Error, Result};
-
-/// Blocks that a worker masks at a time: see `batch/loader.rs`.
-const BLOCKS_A_TASK: usize = 8;
 
 /// This rank's part of a global batch of blocks.
 #[derive(Debug, Clone)]
@@ -39,7 +37,7 @@ pub struct TextLoader {
     source: Arc<Source>,
     options: LoaderOptions,
     state: TextState,
-    crew: Option<Crew<Shared>>,
+    ahead: Ahead<Making>,
 }
 
 /// What blocks are made from.
@@ -50,8 +48,8 @@ struct Source {
     schedule: Schedule,
 }
 
-struct Shared {
-    queue: Queue<Piece, TextArrays, TextArrays>,
+/// What the threads make batches with.
+struct Making {
     source: Arc<Source>,
     next_step: AtomicU64,
     rank: u32,
@@ -79,7 +77,7 @@ impl TextLoader {
         options.check("text")?;
         let schedule = Schedule::new(index.len(), plan)?;
         let state = TextState::start(&set.manifest().hash, index.hash(), &schedule, options.world_size)?;
-        Ok(Self { source: Arc::new(Source { set, index, masker, schedule }), options, state, crew: None })
+        Ok(Self { source: Arc::new(Source { set, index, masker, schedule }), options, state, ahead: Ahead::new() })
     }
 
     /// The blocks.
@@ -117,7 +115,12 @@ impl TextLoader {
             self.close();
             return Ok(Next::End);
         }
-        match self.crew()?.queue.pop(patience) {
+        let popped = self.ahead.pop(patience, &self.options, || {
+            let (source, next_step) = (Arc::clone(&self.source), AtomicU64::new(self.state.step));
+            let LoaderOptions { rank, world_size, .. } = self.options;
+            Ok(Making { source, next_step, rank, world_size })
+        })?;
+        match popped {
             None => Ok(Next::NotYet),
             Some(Popped::Job(piece, arrays)) => {
                 let schedule = &self.source.schedule;
@@ -141,70 +144,23 @@ impl TextLoader {
         }
     }
 
-    /// The threads, started where there are none in this process.
-    fn crew(&mut self) -> Result<Arc<Shared>> {
-        if self.crew.as_ref().is_some_and(|crew| !crew.is_here()) {
-            self.close();
-        }
-        let crew = if let Some(crew) = self.crew.take() {
-            crew
-        } else {
-            let shared = Shared {
-                queue: Queue::new(self.options.prefetch),
-                source: Arc::clone(&self.source),
-                next_step: AtomicU64::new(self.state.step),
-                rank: self.options.rank,
-                world_size: self.options.world_size,
-            };
-            Crew::start(shared, self.options.threads)?
-        };
-        Ok(Arc::clone(self.crew.insert(crew).shared()))
-    }
-
     /// Stops and joins the threads. The loader can go on: the next batch starts them again.
     pub fn close(&mut self) {
-        if let Some(crew) = self.crew.take() {
-            crew.dismiss();
-        }
+        self.ahead.close();
     }
 }
 
-impl Drop for TextLoader {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
+impl Maker for Making {
+    type Piece = Piece;
+    type Rows = TextArrays;
+    type Joined = TextArrays;
 
-impl Work for Shared {
-    fn work(&self) {
-        while let Some(task) = self.queue.take_task() {
-            match task {
-                Task::Plan => self.queue.planned(caught(|| Ok(self.plan()))),
-                Task::Rows(job, range) => {
-                    let arrays = caught(|| {
-                        let piece = job.piece();
-                        let epoch = piece.step / self.source.schedule.per_epoch();
-                        self.source.mask(&piece.blocks[range.clone()], epoch)
-                    });
-                    if let Some((job, pieces)) = self.queue.done(job, range.start / BLOCKS_A_TASK, arrays) {
-                        self.queue.joined(job, caught(|| Ok(TextArrays::concat(pieces))));
-                    }
-                }
-            }
-        }
-    }
+    const ROWS_A_TASK: usize = 8;
 
-    fn stop(&self) {
-        self.queue.stop();
-    }
-}
-
-impl Shared {
-    /// The next step; the queue asks one thread at a time.
-    fn plan(&self) -> Option<Job<Piece>> {
+    fn plan(&self) -> Result<Option<(Piece, usize)>> {
         let step = self.next_step.fetch_add(1, Ordering::Relaxed);
         if step >= self.source.schedule.steps {
-            return None;
+            return Ok(None);
         }
         let ids = self.source.schedule.batch(step);
         let lengths: Vec<u64> =
@@ -212,7 +168,16 @@ impl Shared {
         let places = rank_slice(&lengths, &ids, self.rank, self.world_size);
         let blocks: Vec<u64> = places.into_iter().map(|place| ids[place]).collect();
         let count = blocks.len();
-        Some(Job::new(Piece { step, global: ids.len() as u64, blocks }, count, BLOCKS_A_TASK))
+        Ok(Some((Piece { step, global: ids.len() as u64, blocks }, count)))
+    }
+
+    fn make(&self, piece: &Piece, places: Range<usize>) -> Result<TextArrays> {
+        let epoch = piece.step / self.source.schedule.per_epoch();
+        self.source.mask(&piece.blocks[places], epoch)
+    }
+
+    fn join(&self, rows: Vec<TextArrays>) -> TextArrays {
+        TextArrays::concat(rows)
     }
 }
 

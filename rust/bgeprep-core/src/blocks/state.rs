@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::plan::Schedule;
+use crate::batch::state::refuse_another;
 use crate::{Error, Result};
 
 /// Version of the layout, of the order of blocks and of every draw of the masks.
@@ -62,15 +63,7 @@ impl TextState {
     /// Refuses a state of another version, set, tokenizer, length or plan, and says what differs.
     pub(super) fn check_against(&self, own: &Self) -> Result<()> {
         let refuse = |message: String| Err(Error::config("text.state", message));
-        if self.version != own.version {
-            return refuse(format!("expected version {}, found {}", own.version, self.version));
-        }
-        if self.manifest != own.manifest {
-            return refuse(format!(
-                "it belongs to the shard set {}, this one is {}; resume with the set the run began with",
-                self.manifest, own.manifest
-            ));
-        }
+        refuse_another("text", (self.version, own.version), (&self.manifest, &own.manifest))?;
         if self.blocks != own.blocks {
             return refuse("the run began with another tokenizer or max_seq_length, so with other blocks".to_owned());
         }

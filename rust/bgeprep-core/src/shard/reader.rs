@@ -226,6 +226,13 @@ impl ShardSet {
         Ok(RowIndex { index, row, source: self.parts[self.batches[batch].part].source })
     }
 
+    /// Keys and lengths of row `id`, and the ids of the rows that share its batch.
+    pub(crate) fn index_from(&self, id: u64) -> Result<(RowIndex<'_>, std::ops::Range<u64>)> {
+        let (batch, row) = self.find(id)?;
+        let start = id - row as u64;
+        Ok((self.index(id)?, start..start + u64::from(self.batches[batch].block.rows)))
+    }
+
     /// Row `id`.
     ///
     /// # Errors

@@ -12,6 +12,11 @@ pub struct RowIndex<'a> {
 }
 
 impl<'a> RowIndex<'a> {
+    /// A row of the same batch, whose first row has the id `start`.
+    pub(crate) fn nearby(self, start: u64, id: u64) -> Self {
+        Self { row: (id - start) as usize, ..self }
+    }
+
     /// Place of the row's source in the manifest.
     pub fn source(&self) -> usize {
         self.source

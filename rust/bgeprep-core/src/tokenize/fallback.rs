@@ -11,16 +11,23 @@ use super::sink::{SPECIAL, WORD_START};
 pub(super) struct Fallback {
     tokenizer: Tokenizer,
     special_tokens: usize,
+    padding: Option<u32>,
 }
 
 impl Fallback {
     /// Reads a `tokenizer.json`. Padding and truncation that it may carry are put aside.
     pub(super) fn read(bytes: &[u8]) -> Result<Self> {
         let mut tokenizer = Tokenizer::from_bytes(bytes)?;
+        let padding = tokenizer.get_padding().map(|padding| padding.pad_id);
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None)?;
         let special_tokens = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
-        Ok(Self { tokenizer, special_tokens })
+        Ok(Self { tokenizer, special_tokens, padding })
+    }
+
+    /// The id that the file pads with, where it pads.
+    pub(super) fn padding(&self) -> Option<u32> {
+        self.padding
     }
 
     /// Tokens that stand around every text.

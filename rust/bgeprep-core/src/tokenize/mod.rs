@@ -42,6 +42,7 @@ pub struct TextEncoder {
     /// Ids that the file calls special and those around every text, sorted.
     special: Vec<u32>,
     special_ids: SpecialIds,
+    padding: Option<u32>,
     vocab_size: usize,
 }
 
@@ -91,7 +92,7 @@ impl TextEncoder {
             mask: named(["[MASK]", "<mask>"]),
             unk: named(["[UNK]", "<unk>"]),
         };
-        let special_tokens = fallback.special_tokens();
+        let (special_tokens, padding) = (fallback.special_tokens(), fallback.padding());
         let mut special = fallback.special();
         special.extend(around);
         special.sort_unstable();
@@ -104,7 +105,7 @@ impl TextEncoder {
         if let Engine::WordPiece(wordpiece) = &engine {
             special_ids.unk = Some(wordpiece.unknown());
         }
-        Ok(Self { path, engine, why_not, special_tokens, special, special_ids, vocab_size })
+        Ok(Self { path, engine, why_not, special_tokens, special, special_ids, padding, vocab_size })
     }
 
     /// The file in use.
@@ -133,6 +134,11 @@ impl TextEncoder {
     /// Tokens with a role.
     pub fn special_ids(&self) -> SpecialIds {
         self.special_ids
+    }
+
+    /// The id that the file itself pads with, where it says so.
+    pub fn padding(&self) -> Option<u32> {
+        self.padding
     }
 
     /// Whether the file calls an id special, or it stands around every text.
