@@ -160,7 +160,6 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
         if ranks.is_main:
             (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
         recipe = _recipe(config, encoder, shards, state, ranks)
-        every = config.eval.eval_steps or config.run.save_steps
         trainer = Trainer(
             encoder=encoder,
             stream=stream,
@@ -169,7 +168,7 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
             folder=folder,
             state=state,
             recipe=recipe,
-            watch=Watch(config.eval, collections, every=every, ranks=ranks, stored=state.evaluation),
+            watch=Watch(config, collections, ranks=ranks, stored=state.evaluation),
             sources=shards.names,
             chunking=chunking,
             guide=guide,
@@ -178,8 +177,6 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
             trainer.resume(checkpoint)
         if ranks.is_main:
             _announce(config, encoder, shards, state, ranks)
-            for line in (line for collection in collections for line in collection.warnings()):
-                note(f"warning: {line}")
         try:
             trainer.train()
         except (BgeprepError, OSError) as error:
