@@ -109,6 +109,7 @@ def train(layers: list[dict[str, object]]) -> None:
 
 def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> None:
     from bgeprep.errors import BgeprepError
+    from bgetrain.announce import announce
     from bgetrain.batch_size import as_started, start_state
     from bgetrain.checkpoint import remove_run
     from bgetrain.data import BatchStream, describe_shards, open_loader
@@ -160,7 +161,6 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
         if ranks.is_main:
             (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
         recipe = _recipe(config, encoder, shards, state, ranks)
-        every = config.eval.eval_steps or config.run.save_steps
         trainer = Trainer(
             encoder=encoder,
             stream=stream,
@@ -169,17 +169,15 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
             folder=folder,
             state=state,
             recipe=recipe,
+            watch=Watch(config, collections, ranks=ranks, stored=state.evaluation),
+            sources=shards.names,
             chunking=chunking,
             guide=guide,
-            watch=Watch(config.eval, collections, every=every, ranks=ranks, stored=state.evaluation),
-            sources=shards.names,
         )
         if checkpoint is not None:
             trainer.resume(checkpoint)
         if ranks.is_main:
-            _announce(config, encoder, shards, state, ranks)
-            for line in (line for collection in collections for line in collection.warnings()):
-                note(f"warning: {line}")
+            announce(config, encoder, shards, state, ranks)
         try:
             trainer.train()
         except (BgeprepError, OSError) as error:
@@ -303,22 +301,3 @@ def _recipe(
         "processes": ranks.world_size,
         "device": ranks.device.type,
     }
-
-
-def _announce(config: TrainConfig, encoder: Encoder, shards: ShardFacts, state: TrainerState, ranks: Ranks) -> None:
-    from bgetrain.metrics import note
-
-    group = config.data.train_group_size
-    scope = state.batch_size if config.loss.negatives_cross_device else -(-state.batch_size // ranks.world_size)
-    learning = sum(weight.numel() for weight in encoder.parameters() if weight.requires_grad)
-    adapters = f", {learning / 1e6:.2f}M of them in adapters, which alone learn" if config.model.lora_rank else ""
-    note(
-        f"{config.model.model_name_or_path}: {encoder.num_parameters / 1e6:.1f}M weights{adapters}, "
-        f"{encoder.pooling} pooling; "
-        f"{config.data.train_data}: {shards.rows:,} rows of {len(shards.names)} sources\n"
-        f"{state.total_steps - state.step} steps of {state.batch_size} x {state.accumulation} queries on "
-        f"{ranks.world_size} x {ranks.device.type}; up to {scope * group - 1:,} negatives a query, "
-        f"temperature {config.loss.temperature} (scale {1 / config.loss.temperature:g}), "
-        f"learning rate {config.optim.learning_rate:g}, bf16 {'on' if config.run.bf16 else 'off'}\n"
-        f"output: {config.run.output_dir}"
-    )

@@ -169,6 +169,8 @@ class Trainer:
         """All steps, and what comes between them; see `train`."""
         run = self._config.run
         try:
+            for line in self._watch.warnings():
+                self._chronicle.say(f"warning: {line}")
             if self._watch.forgot:
                 self._chronicle.say("the best score so far was measured by something else: the search starts anew")
             self._evaluate_first(stop)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from bgetrain.collection import Collection
-    from bgetrain.config import EvalConfig
+    from bgetrain.config import EvalConfig, TrainConfig
     from bgetrain.encode import Encoder
     from bgetrain.gather import Ranks
 
@@ -125,33 +125,35 @@ class Watch:
 
     def __init__(
         self,
-        config: EvalConfig,
+        config: TrainConfig,
         collections: list[Collection],
         *,
-        every: int,
         ranks: Ranks,
         stored: Mapping[str, Any],
     ) -> None:
         """Takes up what a checkpoint remembers, where it was judged alike.
 
         Args:
-            config: what to measure; nothing is measured without collections.
+            config: what to measure and when; nothing is measured without collections.
             collections: from `open_collections`.
-            every: steps between two evaluations.
             ranks: the place of this process.
             stored: the part of the trainer's state, or nothing.
         """
-        self._config = config
+        self._config = config.eval
         self._collections = collections
-        self._every = every
+        self._every = config.eval.eval_steps or config.run.save_steps
         self._ranks = ranks
         names = " ".join(f"{collection.name}/{collection.split}" for collection in collections)
-        judged_by = f"{config.metric_for_best_model} {names}" if collections else ""
+        judged_by = f"{config.eval.metric_for_best_model} {names}" if collections else ""
         before = Progress.of(stored)
         # a run that goes on without collections forgets nothing
         alike = before.judged_by == judged_by or not collections
         self.forgot = bool(before.judged_by) and not alike
         self.progress = before if alike else Progress(judged_by=judged_by)
+
+    def warnings(self) -> list[str]:
+        """What a reader of the scores has to know, a line each."""
+        return [line for collection in self._collections for line in collection.warnings()]
 
     @property
     def on_start(self) -> bool:

@@ -1,0 +1,34 @@
+"""What the user is told before the first step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bgetrain.metrics import note
+
+if TYPE_CHECKING:
+    from bgetrain.checkpoint import TrainerState
+    from bgetrain.config import TrainConfig
+    from bgetrain.data import ShardFacts
+    from bgetrain.encode import Encoder
+    from bgetrain.gather import Ranks
+
+__all__ = ["announce"]
+
+
+def announce(config: TrainConfig, encoder: Encoder, shards: ShardFacts, state: TrainerState, ranks: Ranks) -> None:
+    """Says model, data, steps and batch."""
+    group = config.data.train_group_size
+    scope = state.batch_size if config.loss.negatives_cross_device else -(-state.batch_size // ranks.world_size)
+    learning = sum(weight.numel() for weight in encoder.parameters() if weight.requires_grad)
+    adapters = f", {learning / 1e6:.2f}M of them in adapters, which alone learn" if config.model.lora_rank else ""
+    note(
+        f"{config.model.model_name_or_path}: {encoder.num_parameters / 1e6:.1f}M weights{adapters}, "
+        f"{encoder.pooling} pooling; "
+        f"{config.data.train_data}: {shards.rows:,} rows of {len(shards.names)} sources\n"
+        f"{state.total_steps - state.step} steps of {state.batch_size} x {state.accumulation} queries on "
+        f"{ranks.world_size} x {ranks.device.type}; up to {scope * group - 1:,} negatives a query, "
+        f"temperature {config.loss.temperature} (scale {1 / config.loss.temperature:g}), "
+        f"learning rate {config.optim.learning_rate:g}, bf16 {'on' if config.run.bf16 else 'off'}\n"
+        f"output: {config.run.output_dir}"
+    )
