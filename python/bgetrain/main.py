@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 done, 1 failed, 2 wrong usage, 130 interrupted. An error is one line on stderr; what is the same
-        on every rank is said by rank 0 alone.
+        on every rank is said by one rank of each machine.
     """
 
     def run() -> None:
@@ -75,7 +75,8 @@ def report(command: Callable[[], object]) -> int:
 
         if not isinstance(error, BgetrainError | prep.BgeprepError | OSError):
             raise
-        if int(os.environ.get("RANK", "0")) == 0 or isinstance(error, RankError):
+        # LOCAL_RANK: a machine of several may lack a file that the others have
+        if os.environ.get("RANK", "0") == "0" or os.environ.get("LOCAL_RANK") == "0" or isinstance(error, RankError):
             sys.stderr.write(f"error: {error}\n")
             if hint := getattr(error, "hint", ""):
                 sys.stderr.write(f"hint: {hint}\n")

@@ -227,6 +227,16 @@ def test_run_that_is_done_says_so(
     assert "-1 steps" not in said
 
 
+@pytest.mark.parametrize(("rank", "local", "speaks"), [("0", "0", True), ("8", "0", True), ("9", "1", False)])
+def test_one_rank_of_a_machine_speaks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rank: str, local: str, speaks: bool
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("LOCAL_RANK", local)
+    assert main(["--config", "absent.toml"]) == 2
+    assert ("absent.toml" in capsys.readouterr().err) == speaks
+
+
 @pytest.mark.parametrize("message", ["[enforce fail] gloo: Connection closed by peer", "another kind"])
 def test_rank_that_ends_before_the_loop(
     flags: list[str],
