@@ -97,7 +97,7 @@ def main() -> None:
             models |= {f"bgetrain-{seed}": ours, f"peer-{seed}": theirs}
             sys.stderr.write(f"seed {seed} is trained\n")
         data = [str(collection) for collection in collections]
-        cut = ["--passage_max_len", "192", "--output_dir", f"{work}/runs"]
+        cut = ["--passage_max_len", "192", "--no_bm25", "--output_dir", f"{work}/runs"]
         run([bgetrain, "evaluate", "--model", *models.values(), "--data", *data, *cut])
         lines = [_line(folder / "runs", collection, "base", arguments.seeds) for collection in collections]
         header = ["nDCG@10 (x 100)", "base", "bgetrain", "sentence-transformers", "difference, 95 % interval"]
