@@ -113,6 +113,7 @@ bench: install ## criterion benches, then the peers (each in .venv-peers/<name>)
 	$(MAKE) bench-near
 	$(MAKE) bench-loader
 	$(MAKE) bench-tokenize
+	$(MAKE) bench-train
 
 .PHONY: bench-peers
 bench-peers: install ## bgeprep shard next to polars, duckdb and HF datasets on one file; options in ARGS="--rows 50000"
@@ -129,6 +130,14 @@ bench-loader: install ## the batch loader next to sentence-transformers and Flag
 .PHONY: bench-tokenize
 bench-tokenize: install ## bgeprep.Tokenizer next to HF tokenizers, one core and two; options in ARGS="--passages 2000"
 	$(BIN)/python -m benches.peers.tokenize $(ARGS)
+
+.PHONY: bench-train
+bench-train: install ## a training step next to sentence-transformers and FlagEmbedding; options in ARGS="--passage-max-len 256"
+	$(BIN)/python -m benches.peers.train $(ARGS)
+
+.PHONY: bench-learn
+bench-learn: install ## what is learned next to sentence-transformers' trainer; options in ARGS="--pairs FILE --collections DIR"
+	$(BIN)/python -m benches.peers.learning $(ARGS)
 
 .PHONY: bench-memory
 bench-memory: install ## peak memory and spill of bgeprep shard as the input grows; options in ARGS="--dedup near"

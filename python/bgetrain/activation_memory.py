@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+
+from bgetrain.padding import TokenRows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,8 +92,7 @@ def _bytes_per_token(encoder: Encoder, longest: int, *, bf16: bool) -> tuple[flo
     """What a token takes while its graph is kept, and at most while it is computed forth and back."""
     device = encoder.device
     rows = max(1, _PROBE_TOKENS // longest)
-    input_ids = torch.zeros(rows, longest, dtype=torch.int64, device=device)
-    attention_mask = torch.ones_like(input_ids)
+    texts = TokenRows(np.zeros(rows * longest, dtype=np.int64), np.arange(rows + 1, dtype=np.int64) * longest)
     cuda = device.type == "cuda"
     training = encoder.training
     with torch.random.fork_rng([device] if cuda else []):
@@ -103,7 +105,7 @@ def _bytes_per_token(encoder: Encoder, longest: int, *, bf16: bool) -> tuple[flo
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16),
             torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack),
         ):
-            vectors = encoder(input_ids, attention_mask)
+            vectors, _ = encoder.forward_rows(texts, np.arange(rows))
         held = saved.bytes + _layer_inputs(encoder, rows * longest)
         peak = 2 * held
         if cuda:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from bgetrain.metrics import note
 
@@ -31,6 +31,7 @@ def announce(config: TrainConfig, encoder: Encoder, shards: ShardFacts, state: T
         f"{ranks.world_size} x {ranks.device.type}; up to {scope * group - 1:,} negatives a query, "
         f"temperature {config.loss.temperature} (scale {1 / config.loss.temperature:g}), "
         f"learning rate {config.optim.learning_rate:g}, bf16 {'on' if config.run.bf16 else 'off'}\n"
+        f"{_packing(encoder)}"
         f"output: {config.run.output_dir}"
     )
     if left <= 0:
@@ -38,3 +39,14 @@ def announce(config: TrainConfig, encoder: Encoder, shards: ShardFacts, state: T
             f"warning: the checkpoint is of step {state.step} and the run has {state.total_steps}: nothing is trained\n"
             "hint: a higher --max_steps or --num_train_epochs goes on"
         )
+
+
+def _packing(encoder: Encoder) -> str:
+    """What differs from padded texts, as a line."""
+    if not encoder.packs:
+        return ""
+    config = cast("Any", encoder.backbone).config
+    names = ("attention_probs_dropout_prob", "attention_dropout")
+    left_out = [f"{name} {getattr(config, name):g}" for name in names if getattr(config, name, 0.0)]
+    without = f"; the kernel has no dropout, so {left_out[0]} of the model is left out" if left_out else ""
+    return f"texts go packed, without padding{without}\n"

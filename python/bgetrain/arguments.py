@@ -59,7 +59,7 @@ lora_rank | = | 0, which is off
 lora_alpha | = | twice the rank where none is given
 lora_dropout | = |
 target_modules | lora_target_modules | one text, e.g. query,value
-use_flash_attn=false | | attention is chosen by torch
+use_flash_attn=false | | --attention varlen packs texts, on a GPU
 colbert_dim=-1 | | one dense vector a text is trained
 unified_finetuning=false | | one dense vector a text is trained
 use_self_distill=false | | one dense vector a text is trained, which has nothing to learn from itself

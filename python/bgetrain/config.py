@@ -268,6 +268,12 @@ class RunConfig:
         None, "GiB a process may fill with graphs [what the GPU has free; a quarter of what a CPU has]", above=0.0
     )
     bf16: bool | None = _setting(None, "compute the transformer in bfloat16 [where the GPU can]")
+    attention: str = _setting(
+        "auto",
+        "sdpa on padded texts, or varlen: torch's kernel on texts end to end, without padding, on a GPU in bfloat16 "
+        "[sdpa, until varlen is measured]",
+        choices=("auto", "sdpa", "varlen"),
+    )
     gradient_checkpointing: bool = _setting(
         False, "less memory for one more forward pass", flags=("activation_checkpointing",)
     )

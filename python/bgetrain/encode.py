@@ -16,6 +16,7 @@ from torch import nn
 
 from bgetrain.errors import ModelError
 from bgetrain.model_folder import read_model_folder
+from bgetrain.packed import pack, packed_chunks, pool_packed
 from bgetrain.padding import TokenRows, length_sorted_chunks, pad
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Encoder(nn.Module):
         folder: the folder that was read.
         random_init: whether the weights were drawn at random instead of read.
         checkpointed: whether activations are computed again in the backward pass.
+        packs: whether texts go packed instead of padded where the attention kernel takes them; see `packed.switch_on`.
     """
 
     def __init__(
@@ -92,6 +94,8 @@ class Encoder(nn.Module):
         self.folder = folder
         self.random_init = random_init
         self.checkpointed = False
+        self.packs = False
+        self._first_position = _first_position(backbone)
         head = getattr(backbone, "pooler", None)
         if isinstance(head, nn.Module):
             head.requires_grad_(False)
@@ -172,8 +176,52 @@ class Encoder(nn.Module):
             vectors = pool(hidden, attention_mask, self.pooling)
             return nn.functional.normalize(vectors, dim=-1) if self.normalize else vectors
 
+    def chunks(self, lengths: NDArray[np.int64], budget: int) -> list[tuple[NDArray[np.int64], int]]:
+        """Cuts texts into what goes through the transformer at once; under the autocast it will run with.
+
+        Args:
+            lengths: tokens of each text, int64 [N].
+            budget: most tokens of a chunk, padding included; a longer text is a chunk of its own.
+
+        Returns:
+            Indices of the texts of each chunk, longest first, and its tokens, padding included.
+        """
+        if self._packs_now():
+            return [(chunk, int(lengths[chunk].sum())) for chunk in packed_chunks(lengths, budget)]
+        return [(chunk, len(chunk) * int(lengths[chunk[0]])) for chunk in length_sorted_chunks(lengths, budget)]
+
+    def forward_rows(self, rows: TokenRows, chosen: NDArray[np.int64]) -> tuple[Tensor, int]:
+        """One vector a text of a chunk, packed or padded.
+
+        Args:
+            rows: the texts.
+            chosen: indices of the texts, int64 [n], at least one.
+
+        Returns:
+            Vectors [n, D] as `forward` gives them, and the tokens computed, padding included.
+        """
+        device = self.device
+        if not self._packs_now():
+            input_ids, attention_mask = pad(rows, chosen, self.pad_id)
+            vectors = self(input_ids.to(device, non_blocking=True), attention_mask.to(device, non_blocking=True))
+            return vectors, input_ids.numel()
+        packed = pack(rows, chosen, self._first_position).to(device)
+        hidden = packed.hidden(self.backbone)
+        with torch.autocast(device_type=device.type, enabled=False):
+            vectors = pool_packed(hidden, packed.starts, self.pooling)
+            vectors = nn.functional.normalize(vectors, dim=-1) if self.normalize else vectors
+        return vectors, packed.input_ids.numel()
+
+    def _packs_now(self) -> bool:
+        """The kernel of a GPU takes half precision; in fp32, where models are measured, texts are padded."""
+        if not self.packs or self.device.type != "cuda":
+            return self.packs
+        kind = next(self.backbone.parameters()).dtype
+        kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else kind
+        return kind in (torch.bfloat16, torch.float16)
+
     def embed(self, rows: TokenRows, *, batch_tokens: int) -> tuple[Tensor, int]:
-        """Vectors of many texts, in length-sorted padded chunks; gradients flow.
+        """Vectors of many texts, in length-sorted chunks; gradients flow.
 
         Args:
             rows: the texts, at least zero.
@@ -187,13 +235,12 @@ class Encoder(nn.Module):
         if len(rows) == 0:
             dtype = torch.promote_types(next(self.backbone.parameters()).dtype, torch.float32)
             return torch.zeros(0, self.dimension, dtype=dtype, device=self.device, requires_grad=True), 0
-        chunks = length_sorted_chunks(rows.lengths, batch_tokens)
+        chunks = [chunk for chunk, _ in self.chunks(rows.lengths, batch_tokens)]
         vectors, computed = [], 0
         for chunk in chunks:
-            input_ids, attention_mask = pad(rows, chunk, self.pad_id)
-            computed += input_ids.numel()
-            device = self.device
-            vectors.append(self(input_ids.to(device, non_blocking=True), attention_mask.to(device, non_blocking=True)))
+            part, tokens = self.forward_rows(rows, chunk)
+            computed += tokens
+            vectors.append(part)
         back = np.argsort(np.concatenate(chunks), kind="stable")
         return torch.cat(vectors)[torch.from_numpy(back).to(self.device)], computed
 
@@ -296,10 +343,16 @@ def _load_backbone(folder: Path, *, random_init: bool) -> nn.Module:
 def _position_limit(backbone: nn.Module, tokenizer: Any) -> int:  # noqa: ANN401 - see Encoder.__init__
     config = cast("Any", backbone).config
     positions = int(getattr(config, "max_position_embeddings", 0) or 0)
-    if positions and config.model_type in _POSITIONS_AFTER_PADDING:
-        positions -= int(config.pad_token_id or 0) + 1
+    if positions:
+        positions -= _first_position(backbone)
     limits = [limit for limit in (positions, int(tokenizer.model_max_length)) if 0 < limit < 1_000_000]
     return min(limits, default=512)
+
+
+def _first_position(backbone: nn.Module) -> int:
+    """The position id of a text's first token."""
+    config = cast("Any", backbone).config
+    return int(config.pad_token_id or 0) + 1 if config.model_type in _POSITIONS_AFTER_PADDING else 0
 
 
 def _one_line(error: BaseException) -> str:

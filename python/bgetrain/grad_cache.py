@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from bgetrain.padding import length_sorted_chunks, pad
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
@@ -106,16 +104,17 @@ def embed_cached(
     Returns:
         The vectors.
     """
-    chunks = length_sorted_chunks(rows.lengths, chunk_tokens) if len(rows) else []
+    with torch.autocast(encoder.device.type, dtype=torch.bfloat16, enabled=bf16):
+        chunks = encoder.chunks(rows.lengths, chunk_tokens) if len(rows) else []
     room = float("inf") if keep_tokens is None else keep_tokens
     kept = set()
     for place in reversed(range(len(chunks))):
-        room -= len(chunks[place]) * int(rows.lengths[chunks[place][0]])
+        room -= chunks[place][1]
         if room < 0:
             break
         kept.add(place)
     done = []
-    for place, chunk in enumerate(chunks):
+    for place, (chunk, _) in enumerate(chunks):
         rng = None if place in kept else _random_states(encoder.device)
         with torch.set_grad_enabled(place in kept):
             vectors, tokens = _forward(encoder, rows, chunk, bf16=bf16)
@@ -124,11 +123,8 @@ def embed_cached(
 
 
 def _forward(encoder: Encoder, rows: TokenRows, chunk: NDArray[np.int64], *, bf16: bool) -> tuple[Tensor, int]:
-    device = encoder.device
-    input_ids, attention_mask = pad(rows, chunk, encoder.pad_id)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-        vectors = encoder(input_ids.to(device, non_blocking=True), attention_mask.to(device, non_blocking=True))
-    return vectors, input_ids.numel()
+    with torch.autocast(encoder.device.type, dtype=torch.bfloat16, enabled=bf16):
+        return encoder.forward_rows(rows, chunk)
 
 
 def _random_states(device: torch.device) -> list[Tensor]:

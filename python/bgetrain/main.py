@@ -278,6 +278,23 @@ def _tokenizer_folder(encoder: Encoder, folder: Path, ranks: Ranks) -> Path:
     return folder
 
 
+def _losses(config: TrainConfig, shards: ShardFacts) -> str:
+    """What is minimised, in words."""
+    loss = config.loss
+    both = loss.loss_directions == "both" or (loss.loss_directions == "by_task" and "symmetric" in shards.tasks)
+    margin = loss.false_negative_margin
+    parts = [
+        f"InfoNCE, {'both directions' if both else 'query to document'}, in-batch negatives"
+        + (" over all processes" if loss.negatives_cross_device else ""),
+        "same-tower negatives" if loss.same_tower_negatives else "",
+        f"hardness weight {loss.hardness_weight:g}" if loss.hardness_weight else "",
+        f"likely positives left out, margin {margin:g}" if margin is not None and margin < 2 else "",
+        f"Matryoshka at {', '.join(map(str, loss.mrl_dims))} dimensions" if loss.mrl_dims else "",
+        f"distillation by {loss.kd_loss_type}, weight {loss.kd_weight:g}" if loss.knowledge_distillation else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
 def _recipe(
     config: TrainConfig, encoder: Encoder, shards: ShardFacts, state: TrainerState, ranks: Ranks
 ) -> dict[str, Any]:
@@ -288,8 +305,7 @@ def _recipe(
         "languages": list(shards.languages),
         "shard_set": shards.hash,
         "rows": shards.rows,
-        "loss": "InfoNCE, query to document, in-batch negatives"
-        + (" over all processes" if config.loss.negatives_cross_device else ""),
+        "loss": _losses(config, shards),
         "temperature": config.loss.temperature,
         "scale": 1.0 / config.loss.temperature,
         "global_batch_size": state.batch_size,

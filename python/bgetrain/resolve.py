@@ -12,6 +12,7 @@ from bgetrain.activation_memory import choose_chunking
 from bgetrain.encode import Encoder
 from bgetrain.errors import ConfigError, ModelError
 from bgetrain.optim import learning_rate_for
+from bgetrain.packed import check_kernel, switch_on
 
 if TYPE_CHECKING:
     from bgetrain.activation_memory import Chunking
@@ -27,7 +28,7 @@ def resolve(config: TrainConfig, encoder: Encoder, shards: ShardFacts, ranks: Ra
 
     Args:
         config: as given.
-        encoder: the model to train; gets the query instruction.
+        encoder: the model to train, on the CPU; gets the query instruction, and packs its texts where that is asked.
         shards: the shard set.
         ranks: the place of this process.
 
@@ -35,7 +36,9 @@ def resolve(config: TrainConfig, encoder: Encoder, shards: ShardFacts, ranks: Ra
         The settings as used.
 
     Raises:
-        ConfigError: a length or dimension is beyond the model, or a random model has no learning rate.
+        ConfigError: a length or dimension is beyond the model, a random model has no learning rate, or the device
+            cannot run packed, which `attention` asks for.
+        ModelError: the model cannot run packed.
     """
     for name in ("query_max_len", "passage_max_len"):
         if getattr(config.data, name) > encoder.position_limit:
@@ -46,7 +49,12 @@ def resolve(config: TrainConfig, encoder: Encoder, shards: ShardFacts, ranks: Ra
     instruction = config.data.query_instruction_for_retrieval
     encoder.query_instruction = shards.instruction if instruction is None else instruction
     on_gpu = ranks.device.type == "cuda"
-    bf16 = config.run.bf16
+    bf16 = on_gpu and torch.cuda.is_bf16_supported() if config.run.bf16 is None else config.run.bf16
+    # nobody has measured varlen on a GPU yet, so nothing chooses it by itself
+    attention = "sdpa" if config.run.attention == "auto" else config.run.attention
+    if attention == "varlen":
+        check_kernel(encoder, ranks.device, bf16=bf16)
+        switch_on(encoder)
     return replace(
         config,
         model=replace(
@@ -59,7 +67,8 @@ def resolve(config: TrainConfig, encoder: Encoder, shards: ShardFacts, ranks: Ra
         optim=replace(config.optim, learning_rate=rate),
         run=replace(
             config.run,
-            bf16=on_gpu and torch.cuda.is_bf16_supported() if bf16 is None else bf16,
+            bf16=bf16,
+            attention=attention,
             resume_from_checkpoint=None,
             overwrite_output_dir=False,
         ),

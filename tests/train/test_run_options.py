@@ -159,3 +159,29 @@ def test_compiled_is_the_same_run(
     for name in ("model", "checkpoint-4/trained", "checkpoint-4/optimizer"):
         ours, theirs = (load_file(run / f"{name}.safetensors") for run in (compiled, plain))
         assert ours.keys() == theirs.keys()
+
+
+def test_a_run_on_packed_texts_is_the_run_on_padded_ones(
+    tmp_path: Path, fake_data: Callable[..., object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_tiny_bert(tmp_path / "model")
+    losses, padding = [], []
+    for attention in ("auto", "varlen"):
+        fake_data()
+        output = tmp_path / attention
+        assert main(_flags(model, output, "--attention", attention)) == 0
+        said = capsys.readouterr()
+        assert ("texts go packed" in said.out + said.err) == (attention == "varlen")
+        used = "varlen" if attention == "varlen" else "sdpa"
+        assert f'attention = "{used}"' in (output / "config.toml").read_text()
+        lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+        losses.append([line["loss"] for line in lines if "loss" in line])
+        padding.append([line["padding_share"] for line in lines if "loss" in line])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert padding[1] == [0.0] * 4
+    assert min(padding[0]) > 0.0
+    # goes on packed, as it began
+    fake_data()
+    more = ["--resume_from_checkpoint", "--output_dir", str(tmp_path / "varlen"), "--max_steps", "6"]
+    assert main(more) == 0
+    assert "texts go packed" in "".join(capsys.readouterr())

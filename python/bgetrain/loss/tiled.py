@@ -258,6 +258,10 @@ class _Work:
             tile.index_fill_(1, block.hidden, -torch.inf)
             tile[anchor, column] = -torch.inf
             masked += torch.bincount(anchor, minlength=last - first)
+            if place > 0:
+                # a text beside others of its own tower is no candidate of itself
+                itself = torch.bincount(anchor[block.rows[column] == rows[anchor]], minlength=last - first)
+                masked, count = masked - itself, count - itself
             if guided and self.margin is not None:
                 alike = self._likely(first, last, self.margin) & ~same_row & torch.isfinite(tile)
                 tile.masked_fill_(alike, -torch.inf)
