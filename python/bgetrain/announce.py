@@ -22,17 +22,23 @@ def announce(config: TrainConfig, encoder: Encoder, shards: ShardFacts, state: T
     scope = state.batch_size if config.loss.negatives_cross_device else -(-state.batch_size // ranks.world_size)
     learning = sum(weight.numel() for weight in encoder.parameters() if weight.requires_grad)
     adapters = f", {learning / 1e6:.2f}M of them in adapters, which alone learn" if config.model.lora_rank else ""
+    left = state.total_steps - state.step
     note(
         f"{config.model.model_name_or_path}: {encoder.num_parameters / 1e6:.1f}M weights{adapters}, "
         f"{encoder.pooling} pooling; "
         f"{config.data.train_data}: {shards.rows:,} rows of {len(shards.names)} sources\n"
-        f"{state.total_steps - state.step} steps of {state.batch_size} x {state.accumulation} queries on "
+        f"{max(0, left)} steps of {state.batch_size} x {state.accumulation} queries on "
         f"{ranks.world_size} x {ranks.device.type}; up to {scope * group - 1:,} negatives a query, "
         f"temperature {config.loss.temperature} (scale {1 / config.loss.temperature:g}), "
         f"learning rate {config.optim.learning_rate:g}, bf16 {'on' if config.run.bf16 else 'off'}\n"
         f"{_packing(encoder)}"
         f"output: {config.run.output_dir}"
     )
+    if left <= 0:
+        note(
+            f"warning: the checkpoint is of step {state.step} and the run has {state.total_steps}: nothing is trained\n"
+            "hint: a higher --max_steps or --num_train_epochs goes on"
+        )
 
 
 def _packing(encoder: Encoder) -> str:

@@ -41,6 +41,7 @@ class Chronicle:
         """
         self._folder = folder
         self._speaks = ranks.is_main
+        self._said: set[str] = set()
         self._log = MetricLog(
             folder,
             active=self._speaks,
@@ -63,6 +64,9 @@ class Chronicle:
         """
         self._log.write(record)
         for warned in check_health(record):
+            if warned.once and warned.hint in self._said:
+                continue
+            self._said.add(warned.hint)
             self._log.warn(record.step, warned)
 
     def evaluation(self, found: Evaluated) -> None:

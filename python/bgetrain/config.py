@@ -7,6 +7,7 @@ tree and carry the names Hugging Face and FlagEmbedding users know. `settings` r
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -45,6 +46,8 @@ def _check(section: object) -> None:
             expected = f"above {limits['above']}"
         elif limits["high"] is not None and not value <= limits["high"]:
             expected = f"at most {limits['high']}"
+        elif isinstance(value, float) and not math.isfinite(value):
+            expected = "a finite number"
         if expected:
             raise ConfigError(f"--{item.name} {value}: expected {expected}")
 
@@ -156,6 +159,11 @@ class LossConfig:
         _check(self)
         if any(size < 1 for size in self.mrl_dims):
             raise ConfigError(f"--mrl_dims {' '.join(map(str, self.mrl_dims))}: expected sizes of at least 1")
+        if self.guide_model is not None and self.false_negative_margin == 2:
+            raise ConfigError(
+                f"--guide_model {self.guide_model}: --false_negative_margin 2 leaves nothing out that it could find",
+                hint="a lower --false_negative_margin, 0 where none is given, or no guide",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,10 +23,12 @@ class Warned:
     Attributes:
         message: what was seen, with the step.
         hint: what to do.
+        once: whether it is said at its first sight alone, since the data will not change.
     """
 
     message: str
     hint: str
+    once: bool = False
 
 
 def check_health(record: Record) -> list[Warned]:
@@ -46,11 +48,12 @@ def check_health(record: Record) -> list[Warned]:
             f"over the window the loss is {record.loss}, the gradient length {record.grad_norm})",
             hint="the checkpoint before it is sound; try a lower --learning_rate, or --bf16 false",
         )
-    if record.effective_negatives == 0:
-        raise TrainingError(
-            f"step {record.step}: no query has a negative, so there is nothing to learn",
-            hint="larger --per_device_train_batch_size, or pairs with negatives where in-batch negatives are off",
-        )
+    # graded pairs learn from each other, without negatives
+    if record.effective_negatives == 0 and max(record.loss, record.grad_norm) < 1e-6:
+        hint = "larger --per_device_train_batch_size, or pairs with negatives where in-batch negatives are off"
+        if record.likely_share > 0:
+            hint = "all score like positives and are left out: a higher --false_negative_margin, or another guide"
+        raise TrainingError(f"step {record.step}: no query has a negative, so there is nothing to learn", hint=hint)
     if record.flat_share == 1.0 and record.loss > 0:
         raise TrainingError(
             f"step {record.step}: every query of the last {record.steps} steps finds all its documents equally near: "
@@ -72,6 +75,16 @@ def check_health(record: Record) -> list[Warned]:
             Warned(
                 f"step {record.step}: the gradient is exactly 0 at a loss of {record.loss:.4f}: no weight moves",
                 "are all weights frozen, or do all scores lie where the loss is flat (--temperature)?",
+            )
+        )
+    if record.taught == 0:
+        warned.append(
+            Warned(
+                f"step {record.step}: --knowledge_distillation is on, and no query of the last {record.steps} steps "
+                "has scores to learn from",
+                "a row teaches with pos_scores and neg_scores, and a --train_group_size that leaves it a negative: are "
+                "they in the pairs that the shard set was made of?",
+                once=True,
             )
         )
     return warned

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 done, 1 failed, 2 wrong usage, 130 interrupted. An error is one line on stderr; what is the same
-        on every rank is said by rank 0 alone.
+        on every rank is said by one rank of each machine.
     """
 
     def run() -> None:
@@ -75,7 +75,8 @@ def report(command: Callable[[], object]) -> int:
 
         if not isinstance(error, BgetrainError | prep.BgeprepError | OSError):
             raise
-        if int(os.environ.get("RANK", "0")) == 0 or isinstance(error, RankError):
+        # LOCAL_RANK: a machine of several may lack a file that the others have
+        if os.environ.get("RANK", "0") == "0" or os.environ.get("LOCAL_RANK") == "0" or isinstance(error, RankError):
             sys.stderr.write(f"error: {error}\n")
             if hint := getattr(error, "hint", ""):
                 sys.stderr.write(f"hint: {hint}\n")
@@ -94,7 +95,7 @@ def train(layers: list[dict[str, object]]) -> None:
         bgeprep.errors.BgeprepError: the shard set or the tokenizer cannot be used.
         OSError: the output cannot be written.
     """
-    from bgetrain.gather import join, leave
+    from bgetrain.gather import join, leave, lost_a_rank
 
     config = build(*layers)
     ranks = join(use_cpu=config.run.use_cpu, timeout_seconds=config.run.ddp_timeout)
@@ -103,6 +104,12 @@ def train(layers: list[dict[str, object]]) -> None:
         if checkpoint is not None:
             config = build(_settings_of(checkpoint), *layers)
         _train(config, checkpoint, ranks)
+    except RuntimeError as error:
+        if not lost_a_rank(error):
+            raise
+        raise RankError(
+            f"rank {ranks.rank}: another rank has ended", hint="what it said stands above, nothing where it was killed"
+        ) from error
     finally:
         leave(ranks)
 
@@ -130,10 +137,13 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
     state = start_state(config, checkpoint, shards, ranks)
     config = replace(config, run=replace(as_started(config.run, state), output_dir=str(folder)))
     if ranks.is_main:
-        if checkpoint is None:
-            remove_run(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
+        try:
+            if checkpoint is None:
+                remove_run(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
+        except OSError as error:
+            raise LaunchError(f"--output_dir {folder}: cannot be written: {error}", path=str(folder)) from error
     tokenizer = _tokenizer_folder(encoder, folder, ranks)
     loader = open_loader(
         config,

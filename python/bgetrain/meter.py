@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Meter", "Record", "SourceLoss"]
 
 _ON_DEVICE = ("loss", "negatives", "masked", "repeated", "likely", "flat", "with_negatives")
-_ON_HOST = ("rows", "tokens", "computed", "replayed", "squares", "waited")
+_ON_HOST = ("rows", "taught", "tokens", "computed", "replayed", "squares", "waited")
 _NEVER = 2**62
 
 
@@ -62,6 +62,7 @@ class Record:
         likely_share: share of the remaining negatives left out because they score like positives.
         flat_share: share of the queries with negatives whose scores are all one.
         rows: queries.
+        taught: those of them that a teacher taught; None without distillation.
         source: source of the last batch; None where it mixes several.
         sources: loss and queries of each source of the window.
         tflops: 10¹² model FLOPs a second and process.
@@ -90,6 +91,7 @@ class Record:
     likely_share: float
     flat_share: float
     rows: int
+    taught: int | None
     source: str | None
     sources: dict[str, SourceLoss]
     tflops: float
@@ -128,6 +130,7 @@ class Meter:
         self._in_step: Tensor = torch.zeros(2, count, dtype=torch.bool, device=device)
         self._bad: Tensor = torch.zeros(2, count, dtype=torch.bool, device=device)
         self._bad_step: Tensor = torch.full((), _NEVER, dtype=torch.int64, device=device)
+        self._taught: int | None = None
         self._rows = self._tokens = self._computed = self._replayed = self._squares = self._steps = 0
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -159,6 +162,8 @@ class Meter:
         counts = torch.zeros(len(self._names), dtype=torch.int64, device=losses.device)
         failed |= counts.index_add(0, result.source_ids, (~losses.isfinite()).long()) > 0
         self._rows += len(losses)
+        if result.taught is not None:
+            self._taught = (self._taught or 0) + result.taught
         self._tokens += result.tokens
         self._computed += result.computed
         self._replayed += result.replayed
@@ -185,7 +190,8 @@ class Meter:
             waited: seconds this rank waited for batches.
         """
         ranks, count = self._ranks, len(self._names)
-        counted = [self._rows, self._tokens, self._computed, self._replayed, self._squares, waited]
+        taught = self._taught or 0
+        counted = [self._rows, taught, self._tokens, self._computed, self._replayed, self._squares, waited]
         local = [self._sums, torch.tensor(counted, dtype=torch.float64), self._by_source.flatten()]
         total = sum_over_ranks(torch.cat([part.cpu().double() for part in [*local, self._bad.flatten()]]), ranks)
         single, by_source, bad = torch.split(total, [len(_ON_DEVICE) + len(_ON_HOST), 2 * count, 2 * count])
@@ -212,6 +218,7 @@ class Meter:
             likely_share=sums["likely"] / max(1.0, sums["likely"] + sums["negatives"]),
             flat_share=sums["flat"] / max(1.0, sums["with_negatives"]),
             rows=int(sums["rows"]),
+            taught=None if self._taught is None else int(sums["taught"]),
             source=source,
             sources=self._sources(by_source.view(2, count)),
             tflops=tflops,

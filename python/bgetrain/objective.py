@@ -14,7 +14,7 @@ from torch.nn import functional
 from bgetrain.errors import LaunchError
 from bgetrain.gather import exchange, gather_rows, gather_rows_with_gradient
 from bgetrain.grad_cache import embed_cached
-from bgetrain.loss import Guide, Names, Rows, Seen, contrastive_loss, cosent, kl_to_teacher, margin_mse
+from bgetrain.loss import Guide, Names, Rows, Seen, contrastive_loss, cosent, kl_to_teacher, margin_mse, taught_rows
 from bgetrain.padding import TokenRows
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class BatchResult:
         repeated: int64 [n], documents left out because the batch holds their text already.
         likely: int64 [n], documents left out because they score like a positive.
         flat: bool [n], whether all documents of a query with negatives score alike.
+        taught: rows that a teacher taught, None without distillation.
         tokens: tokens of this rank's texts.
         computed: tokens that went through the encoder, padding included.
         replayed: those of them that went through it a second time.
@@ -53,6 +54,7 @@ class BatchResult:
     repeated: Tensor
     likely: Tensor
     flat: Tensor
+    taught: int | None
     tokens: int
     computed: int
     replayed: int
@@ -114,6 +116,9 @@ def batch_gradient(
         likely=result.likely,
         flat=(result.negatives > 0)
         & torch.isclose(result.row_losses, torch.log1p(result.negatives.to(result.row_losses))),
+        taught=int(taught_rows(batch.document_rows, batch.document_scores, len(batch.queries)).sum())
+        if config.knowledge_distillation
+        else None,
         tokens=len(texts.ids),
         computed=embedded.computed,
         replayed=embedded.replayed,

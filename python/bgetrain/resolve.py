@@ -99,7 +99,11 @@ def load_guide(config: TrainConfig, encoder: Encoder, ranks: Ranks) -> Encoder |
     """
     if config.loss.guide_model is None:
         return None
-    guide = Encoder.load(config.loss.guide_model)
+    try:
+        guide = Encoder.load(config.loss.guide_model)
+    except ModelError as error:
+        hint = error.hint.replace("--model_name_or_path", "--guide_model")
+        raise ModelError(f"--guide_model {error}", path=error.path, hint=hint) from error
     if guide.tokenizer.get_vocab() != encoder.tokenizer.get_vocab():
         raise ModelError(
             f"--guide_model {config.loss.guide_model}: its vocabulary is not that of the model in training",

@@ -105,7 +105,7 @@ class Setting:
             try:
                 return tuple(int(item) for item in text)
             except ValueError:
-                raise ConfigError(f"{where} {' '.join(text)}: expected {_KIND_NAMES[self.kind]}") from None
+                raise ConfigError(f"{where} {' '.join(text)}: expected whole numbers with spaces between") from None
         words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
         try:
             return words[text.lower()] if self.kind is bool else self.kind(text)

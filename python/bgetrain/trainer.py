@@ -208,7 +208,8 @@ class Trainer:
                 raise
             raise RankError(
                 f"rank {self._ranks.rank}: another rank has ended in step {self.step + 1}",
-                hint="what it said stands above; --resume_from_checkpoint last goes on from the last checkpoint",
+                hint="what it said stands above, nothing where it was killed (out of memory?); "
+                "--resume_from_checkpoint last goes on from the last checkpoint",
             ) from error
 
     def _evaluate_first(self, stop: StopSignal) -> None:

@@ -106,11 +106,19 @@ def test_bad_flag(arguments: list[str], message: str) -> None:
         ("ema_decay", "1", r"--ema_decay 1.0: expected below 1"),
         ("sentence_pooling_method", "last", r"expected one of cls, mean"),
         ("warmup_ratio", "1.5", r"expected at most 1"),
+        ("learning_rate", "inf", r"--learning_rate inf: expected a finite number"),
+        ("activation_memory", "inf", r"--activation_memory inf: expected a finite number"),
+        ("mrl_dims", "0", r"--mrl_dims 0: expected sizes of at least 1"),
     ],
 )
 def test_value_out_of_limits(flag: str, value: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(parse_flags([f"--{flag}", value])[1])
+
+
+def test_guide_that_could_find_nothing() -> None:
+    with pytest.raises(ConfigError, match=r"--guide_model here: --false_negative_margin 2 leaves nothing out"):
+        build(parse_flags(["--guide_model", "here", "--false_negative_margin", "2"])[1])
 
 
 def test_written_file_reads_back(tmp_path: Path) -> None:

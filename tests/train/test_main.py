@@ -9,7 +9,8 @@ import pytest
 
 from bgetrain.__main__ import main as bgetrain
 from bgetrain.main import main
-from tests.train.tiny import write_tiny_bert
+from tests.train.fake_loader import random_rows
+from tests.train.tiny import VOCABULARY, write_tiny_bert
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,7 +182,7 @@ def test_read_only_output(
     (tmp_path / "taken").write_text("a file where the folder should go")
     code, error = _run([*flags, "--output_dir", str(tmp_path / "taken" / "out")], capsys)
     assert code == 1
-    assert "taken" in error
+    assert f"--output_dir {tmp_path / 'taken' / 'out'}: cannot be written" in error
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -192,6 +193,70 @@ def test_read_only_output(
     assert "No space left" in error
     assert not list((tmp_path / "out").glob("checkpoint-*"))
     assert not (tmp_path / "out" / ".saving").exists()
+
+
+def test_guide_that_cannot_be_had(
+    flags: list[str], fake_data: Callable[..., object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_data()
+    code, error = _run([*flags, "--guide_model", str(tmp_path / "absent")], capsys)
+    assert code == 1
+    assert f"--guide_model {tmp_path / 'absent'}: no such folder" in error
+    assert "hint: --guide_model takes" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_teacher_without_scores_is_told_once(
+    flags: list[str], fake_data: Callable[..., object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_data(random_rows(40, vocabulary=VOCABULARY, seed=1, negatives=0))
+    assert main([*flags, "--knowledge_distillation", "--logging_steps", "1"]) == 0
+    assert capsys.readouterr().err.count("warning: step 1: --knowledge_distillation is on, and no query") == 1
+    records = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert [record["kind"] for record in records] == ["run", "train", "warning", "train", "end"]
+
+
+def test_run_that_is_done_says_so(
+    flags: list[str], fake_data: Callable[..., object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_data()
+    assert main(flags) == 0
+    assert main([*flags, "--resume_from_checkpoint", "--max_steps", "1"]) == 0
+    said = capsys.readouterr().err
+    assert "warning: the checkpoint is of step 2 and the run has 1: nothing is trained" in said
+    assert "-1 steps" not in said
+
+
+@pytest.mark.parametrize(("rank", "local", "speaks"), [("0", "0", True), ("8", "0", True), ("9", "1", False)])
+def test_one_rank_of_a_machine_speaks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rank: str, local: str, speaks: bool
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("LOCAL_RANK", local)
+    assert main(["--config", "absent.toml"]) == 2
+    assert ("absent.toml" in capsys.readouterr().err) == speaks
+
+
+@pytest.mark.parametrize("message", ["[enforce fail] gloo: Connection closed by peer", "another kind"])
+def test_rank_that_ends_before_the_loop(
+    flags: list[str],
+    fake_data: Callable[..., object],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    message: str,
+) -> None:
+    def broken(*_: object) -> str:
+        raise RuntimeError(message)
+
+    fake_data()
+    monkeypatch.setattr("bgetrain.gather.broadcast_text", broken)
+    if "gloo" not in message:
+        with pytest.raises(RuntimeError, match="another kind"):
+            main(flags)
+        return
+    code, error = _run(flags, capsys)
+    assert code == 1
+    assert "rank 0: another rank has ended" in error
 
 
 def test_interrupt_before_the_loop_is_130(flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,8 @@ SOURCES = ("first", "second", "third")
 class _Result:
     """The counts of a batch as `objective.BatchResult` has them."""
 
+    taught: int | None = None
+
     def __init__(self, losses: list[float], sources: list[int], *, flat: bool = False) -> None:
         number = len(losses)
         self.row_losses = torch.tensor(losses)
@@ -114,6 +116,34 @@ def test_exact_zeros_are_warned_of() -> None:
     (still,) = check_health(_window(([0.5], [0], 0.0)))
     assert "the gradient is exactly 0" in still.message
     assert check_health(_window(([0.5], [0], 1e-9))) == []
+
+
+def test_rows_without_negatives_may_learn_from_their_grades() -> None:
+    alone = replace(_window(([0.0], [0], 0.0)), effective_negatives=0.0)
+    with pytest.raises(TrainingError, match="no query has a negative") as error:
+        check_health(alone)
+    assert "--per_device_train_batch_size" in error.value.hint
+    with pytest.raises(TrainingError, match="no query has a negative") as error:
+        check_health(replace(alone, likely_share=1.0))
+    assert "--false_negative_margin" in error.value.hint
+    assert check_health(replace(alone, loss=2.0, grad_norm=1.0)) == []
+
+
+def test_a_teacher_without_scores_is_warned_of() -> None:
+    meter = _meter()
+    records = []
+    for taught in (None, 0, 1):
+        for number in (taught, taught):
+            result: Any = _Result([0.5], [0])
+            result.taught = number
+            meter.add_batch(result)
+            meter.add_step(torch.tensor(1.0))
+        records.append(_read(meter, 2))
+    assert [record.taught for record in records] == [None, 0, 2]
+    without, unscored, scored = map(check_health, records)
+    assert without == scored == []
+    assert "no query of the last 2 steps has scores" in unscored[0].message
+    assert unscored[0].once
 
 
 def test_flops_of_a_model_are_those_of_its_layers() -> None:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from bgetrain.loss import cosent, kl_to_teacher, margin_mse
+from bgetrain.loss import cosent, kl_to_teacher, margin_mse, taught_rows
 from tests.reference import loss as reference
 
 NOTHING = float("nan")
@@ -38,6 +38,8 @@ def test_divergence_is_that_of_two_softmaxes() -> None:
         expected.append(sum(t * math.log(t / s) for t, s in zip(teacher, student, strict=True)))
     assert found.tolist() == pytest.approx(expected, abs=1e-12)
     assert [value > 0 for value in expected] == [True, False, True, False, False]
+    assert taught_rows(ROWS, SCORES, 5).tolist() == [value > 0 for value in expected]
+    assert taught_rows(ROWS[:0], SCORES[:0], 0).tolist() == []
     found.sum().backward()
     assert torch.isfinite(queries.grad).all()
     assert float(queries.grad[0].norm()) > 0

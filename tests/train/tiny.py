@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{index}" for index in range(55))]
 VOCABULARY = len(WORDS)
 
 
-def tiny_backbone(*, dropout: float = 0.0, seed: int = 0, positions: int = 32) -> Any:
+def tiny_backbone(*, dropout: float = 0.0, seed: int = 0, positions: int = 32, vocabulary: int = VOCABULARY) -> Any:
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(seed)
     return BertModel(
         BertConfig(
-            vocab_size=VOCABULARY,
+            vocab_size=vocabulary,
             hidden_size=16,
             num_hidden_layers=2,
             num_attention_heads=2,
@@ -33,11 +34,11 @@ def tiny_backbone(*, dropout: float = 0.0, seed: int = 0, positions: int = 32) -
     )
 
 
-def tiny_tokenizer(positions: int = 32) -> Any:
+def tiny_tokenizer(positions: int = 32, words: Sequence[str] = WORDS) -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    raw = Tokenizer(models.WordLevel({word: place for place, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    raw = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="[UNK]"))
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     raw.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
@@ -53,13 +54,29 @@ def tiny_tokenizer(positions: int = 32) -> Any:
     )
 
 
-def write_tiny_bert(folder: Path, *, dropout: float = 0.0, weights: bool = True, positions: int = 32) -> Path:
-    backbone = tiny_backbone(dropout=dropout, positions=positions)
+def write_tiny_bert(
+    folder: Path,
+    *,
+    dropout: float = 0.0,
+    weights: bool = True,
+    positions: int = 32,
+    words: Sequence[str] = WORDS,
+) -> Path:
+    """A model folder.
+
+    Args:
+        folder: to write.
+        dropout: of all kinds.
+        weights: whether there are any.
+        positions: tokens of the longest text.
+        words: the vocabulary, which begins with the special tokens of `WORDS`.
+    """
+    backbone = tiny_backbone(dropout=dropout, positions=positions, vocabulary=len(words))
     if weights:
         backbone.save_pretrained(folder)
     else:
         backbone.config.save_pretrained(folder)
-    tiny_tokenizer(positions).save_pretrained(folder)
+    tiny_tokenizer(positions, words).save_pretrained(folder)
     return folder
 
 

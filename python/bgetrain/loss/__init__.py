@@ -16,7 +16,7 @@ ranks are, and gives every term the same weight for any W.
 from __future__ import annotations
 
 from bgetrain.loss.contrastive import Contrastive, Guide, Rows, Seen, contrastive_loss
-from bgetrain.loss.distill import kl_to_teacher, margin_mse
+from bgetrain.loss.distill import kl_to_teacher, margin_mse, taught_rows
 from bgetrain.loss.graded import cosent
 from bgetrain.loss.names import Names
 
@@ -30,4 +30,5 @@ __all__ = [
     "cosent",
     "kl_to_teacher",
     "margin_mse",
+    "taught_rows",
 ]

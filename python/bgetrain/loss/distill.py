@@ -13,7 +13,24 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["kl_to_teacher", "margin_mse"]
+__all__ = ["kl_to_teacher", "margin_mse", "taught_rows"]
+
+
+def taught_rows(document_rows: Tensor, scores: Tensor, rows: int) -> Tensor:
+    """Which rows a teacher has something to say of: their positive has a score, and one document more.
+
+    Args:
+        document_rows: int64 [m], ascending, the row of each document, its positive first; no row is empty.
+        scores: float [m], of the teacher; not a number for none.
+        rows: n.
+
+    Returns:
+        bool [n].
+    """
+    scored = torch.isfinite(scores)
+    first = torch.searchsorted(document_rows, torch.arange(rows, device=document_rows.device))
+    number = scored.new_zeros(rows, dtype=torch.int64).index_add(0, document_rows, scored.long())
+    return scored[first] & (number > 1)
 
 
 def kl_to_teacher(
