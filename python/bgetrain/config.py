@@ -142,7 +142,7 @@ class LossConfig:
         None, "folder or hub name of an encoder of the same vocabulary whose scores decide that [the model in training]"
     )
     mrl_dims: tuple[int, ...] = _setting(
-        (), "train the first so many dimensions too, e.g. 64 128 256; the full vector is always trained"
+        (), "train the first so many dimensions too, e.g. 64 128 256 (InfoNCE alone); the full vector is always trained"
     )
     knowledge_distillation: bool = _setting(False, "learn from pos_scores and neg_scores of the rows as well")
     kd_loss_type: str = _setting(

@@ -94,8 +94,8 @@ def test_tf32_is_off_during_the_product_and_restored(monkeypatch: pytest.MonkeyP
     seen = []
     pack = search._pack
     monkeypatch.setattr(search, "_pack", lambda scores, places: pack(scores, places))
-    plain = search._plain_fp32
-    monkeypatch.setattr(search, "_plain_fp32", lambda: _Watch(plain(), seen))
+    plain = search.plain_fp32
+    monkeypatch.setattr(search, "plain_fp32", lambda: _Watch(plain(), seen))
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:
