@@ -267,3 +267,22 @@ def test_interrupting_stops_and_can_go_on(tmp_path: Path) -> None:
     assert len(calls) == 1
     assert not (tmp_path / "out" / "manifest.json").exists()
     assert bgeprep.shard(tmp_path / "many.jsonl", tmp_path / "out").rows_kept == 2000
+
+
+def test_a_run_that_ended_among_its_last_moves_goes_on(tmp_path: Path) -> None:
+    pairs, out = tmp_path / "pairs", tmp_path / "out"
+    pairs.mkdir()
+    for name in ("first", "second"):
+        rows = (f'{{"query": "what is {name} {i}", "pos": ["{name} is number {i}"]}}\n' for i in range(50))
+        (pairs / f"{name}.jsonl").write_text("".join(rows), encoding="utf-8")
+    out.mkdir()
+    # what lies in the way of the second folder stops the run when the first is in its place
+    (out / "second").write_text("in the way", encoding="utf-8")
+    with pytest.raises(OSError, match="second"):
+        bgeprep.shard(pairs, out)
+    assert (out / "first").is_dir()
+    (out / "second").unlink()
+    bgeprep.shard(pairs, out)
+    bgeprep.shard(pairs, tmp_path / "whole")
+    assert bytes_of(out) == bytes_of(tmp_path / "whole")
+    assert not (out / ".work").exists()

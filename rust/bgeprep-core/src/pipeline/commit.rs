@@ -151,9 +151,14 @@ impl Commit<'_> {
             }
         }
         for folder in folders(manifest) {
-            let (from, to) = (self.set.join(&folder), out.join(&folder));
-            remove_folder(&to)?;
-            fs::rename(&from, &to).map_err(Error::io(&to, "rename to"))?;
+            // A run killed among these moves goes on with what it had not moved yet.
+            if !(self.set.join(&folder).exists() || is_moved(&folder, manifest, out)) {
+                return Err(Error::Internal(format!(
+                    "{}: a finished folder is gone",
+                    self.set.join(&folder).display()
+                )));
+            }
+            move_folder(&self.set.join(&folder), &out.join(&folder))?;
         }
         self.write_log(manifest)?;
         fs::rename(self.set.join("manifest.json"), &old).map_err(Error::io(&old, "rename to"))?;
@@ -166,6 +171,22 @@ impl Commit<'_> {
 fn folders(manifest: &Manifest) -> Vec<String> {
     let sources = manifest.sources.iter().filter(|source| !source.files.is_empty()).map(|source| source.name.clone());
     sources.chain((!manifest.rejects.is_empty()).then(|| "rejects".to_owned())).collect()
+}
+
+/// Whether a folder's files lie in the output with the lengths they were written with.
+fn is_moved(folder: &str, manifest: &Manifest, out: &Path) -> bool {
+    let of_sources = manifest.sources.iter().flat_map(|source| &source.files);
+    let mut files = of_sources.chain(&manifest.rejects).filter(|file| file.path.split('/').next() == Some(folder));
+    files.all(|file| fs::metadata(out.join(&file.path)).is_ok_and(|found| found.len() == file.bytes))
+}
+
+/// Puts a folder in the place of what has its new name; does nothing where it has been moved already.
+fn move_folder(from: &Path, to: &Path) -> Result<()> {
+    if from.exists() {
+        remove_folder(to)?;
+        fs::rename(from, to).map_err(Error::io(to, "rename to"))?;
+    }
+    Ok(())
 }
 
 fn remove_folder(folder: &Path) -> Result<()> {
@@ -183,5 +204,45 @@ impl Iterator for SlotRejects<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.merged.next_slot() == Some(self.slot) { self.merged.next() } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_moved_once_and_then_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("set/faq"), folder.path().join("faq"));
+        fs::create_dir_all(&from).unwrap();
+        fs::write(from.join("part-00000.arrow"), "new").unwrap();
+        fs::create_dir_all(&to).unwrap();
+        fs::write(to.join("part-00000.arrow"), "old").unwrap();
+        fs::write(to.join("part-00001.arrow"), "old").unwrap();
+        for _ in 0..2 {
+            move_folder(&from, &to).unwrap();
+            assert_eq!(fs::read_to_string(to.join("part-00000.arrow")).unwrap(), "new");
+            assert!(!to.join("part-00001.arrow").exists());
+        }
+    }
+
+    #[test]
+    fn a_moved_folder_is_told_by_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manifest = Manifest::new(serde_json::Value::Null, 0, Vec::new(), Vec::new());
+        manifest.rejects = vec![PartInfo {
+            path: "rejects/faq.parquet".to_owned(),
+            rows: 1,
+            bytes: 3,
+            xxh3_128: 0,
+            blocks: Vec::new(),
+        }];
+        assert!(!is_moved("rejects", &manifest, folder.path()));
+        fs::create_dir_all(folder.path().join("rejects")).unwrap();
+        fs::write(folder.path().join("rejects/faq.parquet"), "ab").unwrap();
+        assert!(!is_moved("rejects", &manifest, folder.path()));
+        fs::write(folder.path().join("rejects/faq.parquet"), "abc").unwrap();
+        assert!(is_moved("rejects", &manifest, folder.path()));
     }
 }
