@@ -286,7 +286,8 @@ class Encoder(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            with torch.inference_mode():
+            # not inference_mode: what a backbone caches here must serve training too
+            with torch.no_grad():
                 encoded = self.tokenizer(
                     [instruction + text for text in texts],
                     truncation=True,

@@ -213,9 +213,9 @@ class _Step:
         margin = self.config.false_negative_margin
         if encoder is None or margin is None:
             return None
-        with torch.inference_mode(), torch.autocast(self.ranks.device.type, dtype=torch.bfloat16, enabled=bf16):
+        with torch.no_grad(), torch.autocast(self.ranks.device.type, dtype=torch.bfloat16, enabled=bf16):
             vectors, _ = encoder.embed(texts, batch_tokens=chunking.chunk_tokens)
-        queries, documents = torch.split(_unit(vectors.clone()), self.local[:2])
+        queries, documents = torch.split(_unit(vectors), self.local[:2])
         if self.config.negatives_cross_device:
             documents = gather_rows(documents, [share[1] for share in self.shares], self.ranks)
         return Guide(margin, queries, documents)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bgetrain.loss.names import Holders, Names, Unwanted, repeated_texts
+from bgetrain.loss.names import Holders, Names, Unwanted, places, repeated_texts
 from bgetrain.loss.tiled import Anchors, Block, Outcome, tiled_info_nce
 
 if TYPE_CHECKING:
@@ -232,10 +232,10 @@ class _Sides:
         rows, names = self.rows, self.seen.names
         owners = rows.own_rows[scored]
         self._unused.pop("documents", None)
-        places = rows.own[scored] + rows.first_document
-        anchors = Anchors(self.seen.documents[places], owners + rows.first_query, rows.row_ids[owners], weights)
+        columns = rows.own[scored] + rows.first_document
+        anchors = Anchors(self.seen.documents[columns], owners + rows.first_query, rows.row_ids[owners], weights)
         everyone = torch.arange(len(scored), device=scored.device)
-        own_names = [(everyone, names.document_keys[places]), (everyone, rows.query_keys[owners])]
+        own_names = [(everyone, names.document_keys[columns]), (everyone, rows.query_keys[owners])]
         blocks = [self._queries(Unwanted.of(own_names))]
         if self.same_tower:
             blocks.append(self._documents(self._known(scored)))
@@ -250,9 +250,7 @@ class _Sides:
         order = torch.argsort(rows.known_rows, stable=True)
         bounds = torch.searchsorted(rows.known_rows[order], torch.stack([owners, owners + 1]))
         count = bounds[1] - bounds[0]
-        anchor = everyone.repeat_interleave(count)
-        within = torch.arange(len(anchor), device=anchor.device) - (count.cumsum(0) - count).repeat_interleave(count)
-        listed = rows.known_keys[order[bounds[0].repeat_interleave(count) + within]]
+        anchor, listed = everyone.repeat_interleave(count), rows.known_keys[order[places(bounds[0], count)]]
         own = self.seen.names.document_keys[rows.own[scored] + rows.first_document]
         return Unwanted.of([(anchor, listed), (everyone, own), (everyone, rows.query_keys[owners])])
 

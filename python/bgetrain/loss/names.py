@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Holders", "Names", "Unwanted", "repeated_texts"]
+__all__ = ["Holders", "Names", "Unwanted", "places", "repeated_texts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +110,16 @@ class Unwanted:
         anchors, keys = self.anchors[low:high] - first, self.keys[low:high]
         begin = torch.searchsorted(holders.keys, keys)
         count = torch.searchsorted(holders.keys, keys, right=True) - begin
-        anchor = anchors.repeat_interleave(count)
-        within = torch.arange(len(anchor), device=anchor.device) - (count.cumsum(0) - count).repeat_interleave(count)
-        column = holders.columns[begin.repeat_interleave(count) + within]
+        anchor, column = anchors.repeat_interleave(count), holders.columns[places(begin, count)]
         pairs = torch.unique(torch.stack([anchor, column]), dim=1)
         return pairs[0], pairs[1]
+
+
+def places(begin: Tensor, count: Tensor) -> Tensor:
+    """The runs begin, begin + 1 … of `count` places each, one after the other; int64 [sum(count)]."""
+    before = count.cumsum(0) - count
+    runs = (begin - before).repeat_interleave(count)
+    return runs + torch.arange(len(runs), device=runs.device)
 
 
 def repeated_texts(keys: Tensor, rows: Tensor, *, within_row: bool = False) -> Tensor:
