@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
-__all__ = ["StopSignal"]
+__all__ = ["StopSignal", "outlast_sigterm"]
 
 
 class StopSignal:
@@ -36,10 +36,21 @@ class StopSignal:
     ) -> None:
         """Puts the earlier handlers back."""
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            # what was set inside the block stays: see outlast_sigterm
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         # a terminal and torchrun both deliver the same Ctrl-C, so SIGTERM after SIGINT is no second wish
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
+
+
+def outlast_sigterm() -> None:
+    """Lets this process end by itself, and say why, though it is asked to.
+
+    torchrun sends SIGTERM to the ranks that are left as soon as one has ended, and they have just found out by
+    themselves. One that does not end is killed by torchrun half a minute later.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -96,6 +96,7 @@ def train(layers: list[dict[str, object]]) -> None:
         OSError: the output cannot be written.
     """
     from bgetrain.gather import join, leave, lost_a_rank
+    from bgetrain.interrupt import outlast_sigterm
 
     config = build(*layers)
     ranks = join(use_cpu=config.run.use_cpu, timeout_seconds=config.run.ddp_timeout)
@@ -107,6 +108,7 @@ def train(layers: list[dict[str, object]]) -> None:
     except RuntimeError as error:
         if not lost_a_rank(error):
             raise
+        outlast_sigterm()
         raise RankError(
             f"rank {ranks.rank}: another rank has ended", hint="what it said stands above, nothing where it was killed"
         ) from error

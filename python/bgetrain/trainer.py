@@ -31,7 +31,7 @@ from bgetrain.errors import Interrupted, RankError, TrainingError
 from bgetrain.export import save_pretrained
 from bgetrain.flops import ModelFlops, device_name, peak_tflops
 from bgetrain.gather import average_gradients, broadcast_parameters, exchange, gather_rows, lost_a_rank
-from bgetrain.interrupt import StopSignal
+from bgetrain.interrupt import StopSignal, outlast_sigterm
 from bgetrain.meter import Meter
 from bgetrain.objective import batch_gradient
 from bgetrain.optim import build_optimizer, learning_rate_at, set_learning_rate
@@ -206,6 +206,7 @@ class Trainer:
         except RuntimeError as error:
             if not lost_a_rank(error):
                 raise
+            outlast_sigterm()
             raise RankError(
                 f"rank {self._ranks.rank}: another rank has ended in step {self.step + 1}",
                 hint="what it said stands above, nothing where it was killed (out of memory?); "
