@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bgetrain.config import TrainConfig
     from bgetrain.gather import Ranks
-    from bgetrain.meter import Record
+    from bgetrain.record import Record
     from bgetrain.watch import Evaluated, Watch
 
 __all__ = ["Chronicle"]

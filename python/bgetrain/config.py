@@ -14,7 +14,16 @@ from typing import Any
 from bgetrain.errors import ConfigError
 from bgetrain.ranking import METRICS
 
-__all__ = ["DataConfig", "EvalConfig", "LossConfig", "ModelConfig", "OptimConfig", "RunConfig", "TrainConfig"]
+__all__ = [
+    "DataConfig",
+    "EvalConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "PretrainConfig",
+    "RunConfig",
+    "TrainConfig",
+]
 
 
 def _setting(
@@ -167,6 +176,40 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainConfig:
+    """Pre-training on texts, instead of contrastive training on pairs."""
+
+    pretrain_method: str | None = _setting(
+        None,
+        "pre-train on a set of texts: retromae, dupmae (a bag-of-words term besides), or mlm (masked words alone) "
+        "[contrastive training on pairs]",
+        choices=("retromae", "dupmae", "mlm"),
+    )
+    max_seq_length: int = _setting(512, "tokens of a block of text, special tokens included", low=4)
+    encoder_mlm_probability: float = _setting(
+        0.3, "share of the tokens hidden from the encoder", above=0.0, high=1.0, flags=("mlm_probability",)
+    )
+    decoder_mlm_probability: float = _setting(
+        0.5, "share of the tokens hidden from each position of the decoder", above=0.0, high=1.0
+    )
+    query_stream: str = _setting(
+        "bge",
+        "what the decoder asks with: the text's vector through the embedding layer (bge), or plus the position (paper)",
+        choices=("bge", "paper"),
+    )
+    base_masks: int = _setting(128, "masks that the positions of a text share; 0 draws one for each (paper)", low=0)
+    sep_visible: bool = _setting(True, "every position of the decoder sees [SEP], as in the published code")
+    mask_count: str = _setting(
+        "tokens", "what the shares are of: all tokens, or those that can be masked", choices=("tokens", "maskable")
+    )
+    bow_loss_weight: float = _setting(0.1, "of the bag-of-words term of dupmae", low=0.0)
+
+    def __post_init__(self) -> None:
+        """Checks the limits of each key."""
+        _check(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OptimConfig:
     """AdamW and its schedule."""
 
@@ -310,6 +353,7 @@ class TrainConfig:
         model: the encoder that training starts from.
         data: what is read and how texts are cut.
         loss: InfoNCE.
+        pretrain: pre-training instead.
         optim: AdamW and its schedule.
         eval: what is measured on the way.
         run: how long, how large, where to.
@@ -318,6 +362,17 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        """Checks what concerns two sections."""
+        method, model = self.pretrain.pretrain_method, self.model
+        if method is None:
+            return
+        if model.lora_rank:
+            raise ConfigError(f"--pretrain_method {method}: all weights learn, --lora_rank is for contrastive training")
+        if model.sentence_pooling_method == "mean":
+            raise ConfigError(f"--pretrain_method {method}: the first token becomes the text's vector, not the mean")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -43,6 +43,10 @@ __all__ = [
     "open_loader",
     "train_batch",
 ]
+
+N = TypeVar("N")
+B = TypeVar("B")
+Out = TypeVar("Out", covariant=True)
 
 
 class Batch(Protocol):
@@ -124,10 +128,10 @@ class Batch(Protocol):
         """Where to resume behind this batch."""
 
 
-class Loader(Protocol):
-    """The part of `bgeprep.BatchLoader` that training uses."""
+class Loader(Protocol[Out]):
+    """The part of `bgeprep.BatchLoader` and `bgeprep.TextLoader` that training uses."""
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Out]:
         """The batches of this rank from the present state on."""
 
     def __len__(self) -> int:
@@ -146,19 +150,26 @@ class ShardFacts:
 
     Attributes:
         hash: identifies the set.
+        kind: `pairs` or `text`.
         names: name of each source, in manifest order.
-        tasks: `retrieval`, `symmetric` or `classification` of each source, in manifest order.
+        tasks: `retrieval`, `symmetric` or `classification` of each source, in manifest order; empty for texts.
         instruction: the query instruction all retrieval sources share, or empty.
         languages: languages the sources name, sorted.
-        rows: rows of the set.
+        source_rows: rows of each source, in manifest order.
     """
 
     hash: str
+    kind: str
     names: tuple[str, ...]
     tasks: tuple[str, ...]
     instruction: str
     languages: tuple[str, ...]
-    rows: int
+    source_rows: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows of the set."""
+        return sum(self.source_rows)
 
 
 def describe_shards(path: str | Path) -> ShardFacts:
@@ -171,20 +182,21 @@ def describe_shards(path: str | Path) -> ShardFacts:
 
     manifest = ShardSet.open(path).manifest
     sources = manifest["sources"]
-    instructions = {source.get("instruction") or "" for source in sources if source["task"] == "retrieval"}
+    instructions = {source.get("instruction") or "" for source in sources if source.get("task") == "retrieval"}
     return ShardFacts(
         hash=str(manifest["hash"]),
+        kind=str(manifest["kind"]),
         names=tuple(source["name"] for source in sources),
-        tasks=tuple(source["task"] for source in sources),
+        tasks=tuple(source.get("task") or "" for source in sources),
         instruction=instructions.pop() if len(instructions) == 1 else "",
         languages=tuple(sorted({source.get("language") or "" for source in sources} - {""})),
-        rows=sum(int(source["rows"]) for source in sources),
+        source_rows=tuple(int(source["rows"]) for source in sources),
     )
 
 
 def open_loader(
     config: TrainConfig, *, tokenizer: Path, batch_size: int, accumulation: int, rank: int, world_size: int
-) -> Loader:
+) -> Loader[Batch]:
     """Opens the batches of this rank.
 
     Args:
@@ -334,7 +346,7 @@ def chunk_tensors(chunk: Chunk) -> tuple[Tensor, Tensor]:
     return input_ids, torch.arange(input_ids.shape[1]) < torch.from_numpy(chunk.lengths)[:, None]
 
 
-class BatchStream:
+class BatchStream(Generic[B]):
     """The batches of this rank, those of one step together.
 
     Attributes:
@@ -342,10 +354,16 @@ class BatchStream:
         waited: seconds the trainer has waited for batches since it last took the value.
     """
 
-    def __init__(self, loader: Loader, *, tasks: tuple[str, ...], accumulation: int) -> None:
-        """Wraps a loader, which the stream closes at its end."""
+    def __init__(self, loader: Loader[N], convert: Callable[[N], B], *, accumulation: int) -> None:
+        """Wraps a loader, which the stream closes at its end.
+
+        Args:
+            loader: yields batches of numpy arrays.
+            convert: makes of one what a training step takes.
+            accumulation: batches of a step.
+        """
         self._loader = loader
-        self._tasks = tasks
+        self._convert = convert
         self._accumulation = accumulation
         self.steps = -(-len(loader) // accumulation)
         self._waited = 0.0
@@ -354,14 +372,14 @@ class BatchStream:
         """Goes on after the batch that `state` describes."""
         self._loader.load_state_dict(state)
 
-    def __iter__(self) -> Iterator[list[TrainBatch]]:
+    def __iter__(self) -> Iterator[list[B]]:
         """Lists of the batches of one step; the last step of a run may hold fewer."""
         batches = iter(self._loader)
         while True:
             started = time.perf_counter()
             group = []
             for batch in batches:
-                group.append(train_batch(batch, self._tasks))
+                group.append(self._convert(batch))
                 if len(group) == self._accumulation:
                     break
             self._waited += time.perf_counter() - started

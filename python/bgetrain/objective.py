@@ -43,6 +43,7 @@ class BatchResult:
         flat: bool [n], whether all documents of a query with negatives score alike.
         taught: rows that a teacher taught, None without distillation.
         tokens: tokens of this rank's texts.
+        squares: their squared lengths, summed.
         computed: tokens that went through the encoder, padding included.
         replayed: those of them that went through it a second time.
     """
@@ -56,8 +57,29 @@ class BatchResult:
     flat: Tensor
     taught: int | None
     tokens: int
+    squares: int
     computed: int
     replayed: int
+
+    @property
+    def more_flops(self) -> float:
+        """The loss is little beside the encoder."""
+        return 0.0
+
+    def counts(self) -> dict[str, Tensor]:
+        """The sums that `record.PairRecord` is made of."""
+        found = {
+            "negatives": self.negatives,
+            "masked": self.masked,
+            "repeated": self.repeated,
+            "likely": self.likely,
+            "flat": self.flat,
+            "with_negatives": self.negatives > 0,
+        }
+        sums = {name: values.sum(dtype=torch.float64) for name, values in found.items()}
+        if self.taught is not None:
+            sums["taught"] = torch.tensor(self.taught, dtype=torch.float64, device=self.row_losses.device)
+        return sums
 
 
 def batch_gradient(
@@ -120,6 +142,7 @@ def batch_gradient(
         if config.knowledge_distillation
         else None,
         tokens=len(texts.ids),
+        squares=int((texts.lengths**2).sum()),
         computed=embedded.computed,
         replayed=embedded.replayed,
     )

@@ -313,3 +313,14 @@ def _attend_text_by_text(
         own = slice(start, end)
         texts.append(scaled_dot_product_attention(query[:, :, own], key[:, :, own], value[:, :, own], attn_mask=mask))
     return torch.cat(texts, dim=2).transpose(1, 2)
+
+
+def packing(encoder: Encoder) -> str:
+    """What differs from padded texts, as a line for the user; empty where nothing does."""
+    if not encoder.packs:
+        return ""
+    config = cast("Any", encoder.backbone).config
+    names = ("attention_probs_dropout_prob", "attention_dropout")
+    left_out = [f"{name} {getattr(config, name):g}" for name in names if getattr(config, name, 0.0)]
+    without = f"; the kernel has no dropout, so {left_out[0]} of the model is left out" if left_out else ""
+    return f"texts go packed, without padding{without}\n"

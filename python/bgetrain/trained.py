@@ -13,7 +13,7 @@ ema.safetensors       ema_decay: the average of either, fp32
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from bgetrain.checkpoint import Checkpoint
     from bgetrain.ema import WeightAverage
-    from bgetrain.encode import Encoder
+    from bgetrain.learner import Learner
 
 __all__ = ["as_exported", "load_trained", "trained_files"]
 
@@ -36,34 +36,34 @@ _BASE = "base_sha256"
 
 
 @contextmanager
-def as_exported(encoder: Encoder, average: WeightAverage) -> Iterator[None]:
+def as_exported(learner: Learner[Any], average: WeightAverage) -> Iterator[None]:
     """Inside the block the encoder is what is evaluated and written: the average, adapters merged."""
     with ExitStack() as stack:
-        stack.enter_context(average.applied(encoder))
-        stack.enter_context(merged(encoder))
+        stack.enter_context(average.applied(learner.module))
+        stack.enter_context(merged(learner.encoder))
         yield
 
 
-def trained_files(encoder: Encoder, average: WeightAverage, *, adapters: bool) -> dict[str, dict[str, Tensor]]:
+def trained_files(learner: Learner[Any], average: WeightAverage, *, adapters: bool) -> dict[str, dict[str, Tensor]]:
     """What a checkpoint needs beside its model: file name without suffix → tensors on the CPU.
 
     Args:
-        encoder: in training, not `as_exported`.
+        learner: in training, not `as_exported`.
         average: of its weights.
         adapters: whether adapters are trained.
     """
     files = {_AVERAGE: average.tensors()}
     if adapters or average.decay:
-        trained = [(name, weight) for name, weight in encoder.named_parameters() if weight.requires_grad]
+        trained = [(name, weight) for name, weight in learner.module.named_parameters() if weight.requires_grad]
         files[_ADAPTER if adapters else _TRAINED] = {name: weight.detach().cpu() for name, weight in trained}
     if adapters:
-        files[_ADAPTER][_BASE] = base_digest(encoder)
+        files[_ADAPTER][_BASE] = base_digest(learner.encoder)
     return files
 
 
 @torch.no_grad()
-def load_trained(encoder: Encoder, average: WeightAverage, checkpoint: Checkpoint, *, adapters: bool) -> None:
-    """Puts back what `trained_files` gave; the encoder holds the model of the checkpoint or the base of its adapters.
+def load_trained(learner: Learner[Any], average: WeightAverage, checkpoint: Checkpoint, *, adapters: bool) -> None:
+    """Puts back what `trained_files` gave; the learner holds the model of the checkpoint or the base of its adapters.
 
     Raises:
         CheckpointError: the files are not those of this model, or the base is not the one the adapters stand beside.
@@ -77,7 +77,7 @@ def load_trained(encoder: Encoder, average: WeightAverage, checkpoint: Checkpoin
             hint="leave out --lora_rank, or start anew with --model_name_or_path and the checkpoint",
         )
     digest = tensors.pop(_BASE, None)
-    if adapters and (digest is None or not torch.equal(digest, base_digest(encoder))):
+    if adapters and (digest is None or not torch.equal(digest, base_digest(learner.encoder))):
         found = "holds no adapters" if digest is None else "its adapters stand beside another model than the one read"
         raise CheckpointError(
             f"{checkpoint.folder}: {found}",
@@ -90,7 +90,7 @@ def load_trained(encoder: Encoder, average: WeightAverage, checkpoint: Checkpoin
             f"{checkpoint.folder}: incomplete: {_AVERAGE}.safetensors without {kind}.safetensors",
             path=str(checkpoint.folder),
         )
-    weights = {name: weight for name, weight in encoder.named_parameters() if weight.requires_grad}
+    weights = {name: weight for name, weight in learner.module.named_parameters() if weight.requires_grad}
     if tensors:
         wrong = sorted(tensors.keys() ^ weights.keys()) or [
             name for name, weight in weights.items() if tensors[name].shape != weight.shape

@@ -1,7 +1,7 @@
 """The training loop.
 
     for the batches of each step:
-        1. encode the texts of this rank, gather the documents of all, score, back-propagate (`objective`)
+        1. add the gradient of this rank's texts to the weights (`learner`)
         2. average the gradients over ranks, clip, step
         3. now and then: log, evaluate, save; on a signal: save and stop; where patience ends: stop
     save the model: that of the last step, or the best
@@ -33,7 +33,6 @@ from bgetrain.flops import ModelFlops, device_name, peak_tflops
 from bgetrain.gather import average_gradients, broadcast_parameters, exchange, gather_rows, lost_a_rank
 from bgetrain.interrupt import StopSignal, outlast_sigterm
 from bgetrain.meter import Meter
-from bgetrain.objective import batch_gradient
 from bgetrain.optim import build_optimizer, learning_rate_at, set_learning_rate
 from bgetrain.settings import to_toml
 from bgetrain.trained import as_exported, load_trained, trained_files
@@ -44,72 +43,68 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bgetrain.activation_memory import Chunking
     from bgetrain.checkpoint import Checkpoint
     from bgetrain.config import TrainConfig
-    from bgetrain.data import BatchStream, TrainBatch
+    from bgetrain.data import BatchStream
     from bgetrain.gather import Ranks
+    from bgetrain.learner import Learner, StepBatch
     from bgetrain.watch import Watch
 
 __all__ = ["Trainer"]
 
 
 class Trainer:
-    """Trains one encoder.
+    """Trains one learner.
 
     Attributes:
         step: optimiser steps done.
-        average: of the weights; `with average.applied(encoder)` is the model as it will be saved.
+        average: of the weights; `with average.applied(module)` is the model as it will be saved.
     """
 
     def __init__(
         self,
         *,
-        encoder: Encoder,
-        stream: BatchStream,
+        learner: Learner[Any],
+        stream: BatchStream[Any],
         config: TrainConfig,
         ranks: Ranks,
         folder: Path,
         state: TrainerState,
         recipe: dict[str, Any],
-        chunking: Chunking,
         watch: Watch,
         sources: tuple[str, ...],
-        guide: Encoder | None = None,
     ) -> None:
         """Puts the parts together; nothing is read or written yet.
 
         Args:
-            encoder: on any device; it is moved to that of `ranks`.
+            learner: what is trained, on the device of `ranks`.
             stream: batches of this rank.
             config: resolved: learning rate and bf16 are set.
             ranks: the place of this process.
             folder: the run's folder, which exists.
             state: where the run stands: step 0 and an empty loader state for a new one.
             recipe: how the model is trained, for the model card.
-            chunking: how a batch goes through the encoder.
             watch: measures the model on the way.
             sources: names of the shard set's sources, by source id.
-            guide: tells likely positives, on the device of `ranks`; None for the encoder itself.
         """
         self.step = state.step
         self._state = state
-        self._encoder = encoder.to(ranks.device)
+        self._learner = learner
+        self._encoder = learner.encoder
         self._stream = stream
         self._config = config
         self._ranks = ranks
         self._folder = folder
         self._recipe = recipe
-        self._chunking = chunking
-        self._guide = guide
-        self._optimizer = build_optimizer(encoder, config.optim)
-        self.average = WeightAverage(encoder, config.optim.ema_decay)
-        self._parameters = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+        self._optimizer = build_optimizer(learner.module, config.optim)
+        self.average = WeightAverage(learner.module, config.optim.ema_decay)
+        self._parameters = [parameter for parameter in learner.module.parameters() if parameter.requires_grad]
         self._watch = watch
         self._meter = Meter(
             ranks,
+            learner.record,
             sources=sources,
-            flops=ModelFlops.of(encoder, recomputes=config.run.gradient_checkpointing),
+            flops=ModelFlops.of(learner.encoder, recomputes=config.run.gradient_checkpointing),
             peak_tflops=peak_tflops(device_name(ranks.device), config.run.peak_tflops),
         )
         self._chronicle: Chronicle
@@ -121,7 +116,7 @@ class Trainer:
         Raises:
             CheckpointError: it does not fit the model.
         """
-        load_trained(self._encoder, self.average, checkpoint, adapters=self._config.model.lora_rank > 0)
+        load_trained(self._learner, self.average, checkpoint, adapters=self._config.model.lora_rank > 0)
         load_optimizer(self._optimizer, checkpoint.optimizer())
         self._stream.resume(checkpoint.state.loader)
         self._saved_step = self.step
@@ -139,10 +134,10 @@ class Trainer:
         """
         if self.step == 0:
             self._seed()
-        broadcast_parameters(self._encoder, self._ranks)
+        broadcast_parameters(self._learner.module, self._ranks)
         if self.step == 0:
             self.average.load({})
-        self._encoder.train()
+        self._learner.module.train()
         state = self._state
         self._chronicle = Chronicle(
             self._folder,
@@ -178,7 +173,6 @@ class Trainer:
                 return
             for batches in self._steps_left():
                 self._train_step(batches)
-                self._meter.add_texts(batches)
                 last = self.step == self._state.total_steps
                 due = self._watch.due(self.step, last=last)
                 if self.step % run.logging_steps == 0 or due:
@@ -232,7 +226,7 @@ class Trainer:
         Returns:
             Whether it is the best so far.
         """
-        with as_exported(self._encoder, self.average):
+        with as_exported(self._learner, self.average):
             found = self._watch.look(self._encoder, self.step, lambda: stop.requested)
         if found is not None:
             self._chronicle.evaluation(found)
@@ -260,7 +254,7 @@ class Trainer:
         elif self._ranks.is_main:
             save_pretrained(Encoder.load(best), self._folder, recipe={**self._recipe, "steps": step})
 
-    def _steps_left(self) -> Iterator[list[TrainBatch]]:
+    def _steps_left(self) -> Iterator[list[StepBatch]]:
         """The batches of each step that is still to do."""
         total = self._state.total_steps
         if self.step >= total:
@@ -271,24 +265,13 @@ class Trainer:
                 return
         raise TrainingError(f"the data ended after step {self.step} of {total}")
 
-    def _train_step(self, batches: list[TrainBatch]) -> None:
+    def _train_step(self, batches: list[StepBatch]) -> None:
         """One optimiser step over the batches of all ranks."""
         config, ranks = self._config, self._ranks
         rate = self._learning_rate(self.step)
         set_learning_rate(self._optimizer, rate)
         self._optimizer.zero_grad(set_to_none=True)
-        step_rows = sum(batch.global_rows for batch in batches)
-        for batch in batches:
-            result = batch_gradient(
-                self._encoder,
-                batch,
-                ranks,
-                config.loss,
-                step_rows=step_rows,
-                chunking=self._chunking,
-                bf16=bool(config.run.bf16),
-                guide=self._guide,
-            )
+        for result in self._learner.gradient(batches):
             self._meter.add_batch(result)
         average_gradients(self._parameters, ranks)
         limit = config.optim.max_grad_norm or math.inf
@@ -302,7 +285,7 @@ class Trainer:
         assert peak is not None, "the caller resolves the learning rate"
         return learning_rate_at(step, self._config.optim, peak=peak, total_steps=self._state.total_steps)
 
-    def _write_log(self, batch: TrainBatch) -> None:
+    def _write_log(self, batch: StepBatch) -> None:
         """Ends the logging window; waits for the device."""
         if self._meter.steps == 0:
             return
@@ -315,7 +298,7 @@ class Trainer:
         )
         self._chronicle.window(record)
 
-    def _save(self, batch: TrainBatch) -> None:
+    def _save(self, batch: StepBatch) -> None:
         """Writes a checkpoint, once a step; a run whose loss is not a number writes none."""
         self._write_log(batch)
         if self._saved_step == self.step:
@@ -342,14 +325,14 @@ class Trainer:
             rng=rng,
             config=to_toml(self._config),
             keep=self._config.run.save_total_limit,
-            more=trained_files(self._encoder, self.average, adapters=self._config.model.lora_rank > 0),
+            more=trained_files(self._learner, self.average, adapters=self._config.model.lora_rank > 0),
             best=self._watch.best_step,
         )
 
     def _export(self, folder: Path) -> None:
         if self._ranks.is_main:
-            with as_exported(self._encoder, self.average):
-                save_pretrained(self._encoder, folder, recipe={**self._recipe, "steps": self.step})
+            with as_exported(self._learner, self.average):
+                self._learner.export(folder, {**self._recipe, "steps": self.step})
 
     def _anyone(self, wish: bool) -> bool:
         """Whether any rank was asked to stop: all ranks must stop after the same step."""

@@ -36,7 +36,7 @@ def install_fake_data(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Fak
         opened: list[FakeLoader] = []
 
         def describe(path: str) -> ShardFacts:
-            return ShardFacts("abc123", ("one",), (True,), "find: ", ("en",), len(used))
+            return ShardFacts("abc123", "pairs", ("one",), ("retrieval",), "find: ", ("en",), (len(used),))
 
         def open_loader(config: Any, **words: Any) -> FakeLoader:
             run = config.run
@@ -53,7 +53,7 @@ def install_fake_data(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Fak
             return fake
 
         monkeypatch.setattr("bgetrain.data.describe_shards", describe)
-        monkeypatch.setattr("bgetrain.data.open_loader", open_loader)
+        monkeypatch.setattr("bgetrain.contrastive.open_loader", open_loader)
         return opened
 
     return install

@@ -75,7 +75,7 @@ def test_model_that_cannot_be_had(
     assert code == 1
     assert "HF_HUB_OFFLINE" in error
     assert "hint: offline, give a folder: --model_name_or_path" in error
-    monkeypatch.setattr("bgetrain.main.installed_demo_model", lambda: None)
+    monkeypatch.setattr("bgetrain.resolve.installed_demo_model", lambda: None)
     code, error = _run(output, capsys)
     assert code == 1
     assert "--model_name_or_path is not given" in error
@@ -275,7 +275,7 @@ def test_defaults_without_flags(
     monkeypatch.chdir(tmp_path)
     # the defaults are 64 and 256 tokens
     base = write_tiny_bert(tmp_path / "base", positions=256)
-    monkeypatch.setattr("bgetrain.main.installed_demo_model", lambda: base)
+    monkeypatch.setattr("bgetrain.resolve.installed_demo_model", lambda: base)
     assert main(["--use_cpu"]) == 0
     (run,) = (tmp_path / "output").iterdir()
     assert (run / "modules.json").is_file()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -15,7 +15,9 @@ from bgetrain.errors import TrainingError
 from bgetrain.flops import ModelFlops, peak_tflops
 from bgetrain.gather import Ranks
 from bgetrain.main import main
-from bgetrain.meter import Meter, Record
+from bgetrain.meter import Meter
+from bgetrain.objective import BatchResult
+from bgetrain.record import PairRecord
 from tests.train.fake_loader import random_rows
 from tests.train.tiny import VOCABULARY, tiny_encoder
 
@@ -26,33 +28,40 @@ if TYPE_CHECKING:
 SOURCES = ("first", "second", "third")
 
 
-class _Result:
-    """The counts of a batch as `objective.BatchResult` has them."""
-
-    taught: int | None = None
-
-    def __init__(self, losses: list[float], sources: list[int], *, flat: bool = False) -> None:
-        number = len(losses)
-        self.row_losses = torch.tensor(losses)
-        self.source_ids = torch.tensor(sources)
-        self.negatives = torch.full((number,), 3)
-        self.masked = self.repeated = self.likely = torch.zeros(number, dtype=torch.int64)
-        self.flat = torch.full((number,), flat)
-        self.tokens, self.computed, self.replayed = 10 * number, 12 * number, 0
+def _result(losses: list[float], sources: list[int], *, flat: bool = False, taught: int | None = None) -> BatchResult:
+    number = len(losses)
+    none = torch.zeros(number, dtype=torch.int64)
+    return BatchResult(
+        row_losses=torch.tensor(losses),
+        source_ids=torch.tensor(sources),
+        negatives=torch.full((number,), 3),
+        masked=none,
+        repeated=none,
+        likely=none,
+        flat=torch.full((number,), flat),
+        taught=taught,
+        tokens=10 * number,
+        squares=100 * number,
+        computed=12 * number,
+        replayed=0,
+    )
 
 
 def _meter(peak: float | None = None) -> Meter:
-    return Meter(Ranks(), sources=SOURCES, flops=ModelFlops(weights=100, trained=100, attention=0), peak_tflops=peak)
+    flops = ModelFlops(weights=100, trained=100, attention=0)
+    return Meter(Ranks(), PairRecord, sources=SOURCES, flops=flops, peak_tflops=peak)
 
 
-def _read(meter: Meter, step: int) -> Record:
-    return meter.read(step=step, epoch=0, learning_rate=0.1, source=None, waited=0.0)
+def _read(meter: Meter, step: int) -> PairRecord:
+    record = meter.read(step=step, epoch=0, learning_rate=0.1, source=None, waited=0.0)
+    assert isinstance(record, PairRecord)
+    return record
 
 
-def _window(*steps: tuple[list[float], list[int], float], flat: bool = False, step: int | None = None) -> Record:
+def _window(*steps: tuple[list[float], list[int], float], flat: bool = False, step: int | None = None) -> PairRecord:
     meter = _meter()
     for losses, sources, norm in steps:
-        result: Any = _Result(losses, sources, flat=flat)
+        result = _result(losses, sources, flat=flat)
         meter.add_batch(result)
         meter.add_step(torch.tensor(norm))
     return _read(meter, step or len(steps))
@@ -73,11 +82,11 @@ def test_loss_by_source_is_the_mean_over_its_queries() -> None:
 
 def test_a_window_forgets_the_one_before() -> None:
     meter = _meter()
-    first: Any = _Result([math.nan], [1])
+    first = _result([math.nan], [1])
     meter.add_batch(first)
     meter.add_step(torch.tensor(1.0))
     assert _read(meter, 1).bad_sources == ("second",)
-    second: Any = _Result([1.0], [0])
+    second = _result([1.0], [0])
     meter.add_batch(second)
     meter.add_step(torch.tensor(1.0))
     record = _read(meter, 2)
@@ -102,7 +111,7 @@ def test_all_scores_of_all_queries_equal_ends_the_run() -> None:
         check_health(_window(row, row, flat=True))
     meter = _meter()
     for flat in (True, False):
-        result: Any = _Result([1.386], [0], flat=flat)
+        result = _result([1.386], [0], flat=flat)
         meter.add_batch(result)
         meter.add_step(torch.tensor(1.0))
     record = _read(meter, 2)
@@ -134,8 +143,7 @@ def test_a_teacher_without_scores_is_warned_of() -> None:
     records = []
     for taught in (None, 0, 1):
         for number in (taught, taught):
-            result: Any = _Result([0.5], [0])
-            result.taught = number
+            result = _result([0.5], [0], taught=number)
             meter.add_batch(result)
             meter.add_step(torch.tensor(1.0))
         records.append(_read(meter, 2))

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from bgetrain import packed
-from bgetrain.announce import _packing
 from bgetrain.config import ModelConfig, RunConfig, TrainConfig
 from bgetrain.encode import Encoder
 from bgetrain.errors import ConfigError, ModelError
@@ -163,7 +162,7 @@ def test_positions_that_do_not_begin_anew_are_noticed(monkeypatch: pytest.Monkey
 
 def test_positions_that_begin_elsewhere_are_noticed() -> None:
     encoder = _encoder(_xlm_roberta())
-    encoder._first_position = 0
+    encoder.first_position = 0
     with pytest.raises(ModelError, match="other vectors than padded"):
         packed.switch_on(encoder)
 
@@ -367,12 +366,12 @@ def test_the_kernel_itself(backbone: Any) -> None:
 
 def test_the_user_is_told_which_dropout_is_left_out() -> None:
     encoder = tiny_encoder(dropout=0.1)
-    assert _packing(encoder) == ""
+    assert packed.packing(encoder) == ""
     packed.switch_on(encoder)
-    assert "so attention_probs_dropout_prob 0.1 of the model is left out" in _packing(encoder)
+    assert "so attention_probs_dropout_prob 0.1 of the model is left out" in packed.packing(encoder)
     without = tiny_encoder()
     packed.switch_on(without)
-    assert _packing(without) == "texts go packed, without padding\n"
+    assert packed.packing(without) == "texts go packed, without padding\n"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
