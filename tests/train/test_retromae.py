@@ -205,7 +205,7 @@ def test_a_run_writes_what_goes_on(text_shards: Path, folders: dict[str, Path], 
     assert records[0]["loss"] == pytest.approx(records[0]["encoder_loss"] + records[0]["decoder_loss"], rel=1e-9)
     assert (whole / "model.safetensors").read_bytes() == (halves / "model.safetensors").read_bytes()
     assert (whole / "decoder.safetensors").read_bytes() == (halves / "decoder.safetensors").read_bytes()
-    assert "decoder" in (whole / "report.html").read_text(encoding="utf-8")
+    assert "Share of the tokens that are found" in (whole / "report.html").read_text(encoding="utf-8")
 
     model, notes = PretrainModel.load(whole, PretrainConfig(pretrain_method="retromae"))
     assert model.decoder is not None
@@ -218,6 +218,22 @@ def test_a_run_writes_what_goes_on(text_shards: Path, folders: dict[str, Path], 
         assert "pooler" in name or torch.equal(weight, model.encoder.backbone.get_parameter(name))
     _, info = AutoModelForMaskedLM.from_pretrained(whole, output_loading_info=True)
     assert not info["missing_keys"]
+
+
+@pytest.mark.parametrize("name", ["retromae", "retromae-zh"])
+def test_the_published_recipe_runs_scaled_down(
+    text_shards: Path, folders: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    config = Path(__file__).parents[2] / "configs" / f"{name}.toml"
+    flags = ["--config", config, "--data", text_shards, "--model_name_or_path", folders["bert"], "--use_cpu"]
+    flags += ["--output_dir", tmp_path / "run", "--scale_down", 64, "--max_seq_length", 24, "--report_to", "none"]
+    assert main([str(flag) for flag in flags]) == 0
+    settings = (tmp_path / "run" / "config.toml").read_text(encoding="utf-8")
+    assert "global_batch_size = 11\n" in settings
+    assert "max_steps = 20\n" in settings
+    assert SentenceTransformer(str(tmp_path / "run"), device="cpu").encode(["w1 w2"]).shape == (1, 16)
 
 
 def test_the_losses_fall(text_shards: Path, folders: dict[str, Path], tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ def render(story: Story, title: str) -> str:
         ("warnings", "Warnings", sections.warnings(story)),
         ("evaluation", "Scores on the way", sections.evaluation(story)),
         ("learning", "Learning", sections.learning(story)),
+        ("rebuilding", "Encoder and decoder", sections.rebuilding(story)),
         ("sources", "Sources", sections.sources(story)),
         ("negatives", "Negatives", sections.negatives(story)),
         ("speed", "Speed and memory", sections.speed(story)),
@@ -57,10 +58,12 @@ def _headline(story: Story, title: str) -> Markup:
         note = f"step {count(last['best_step'])}, mean of {count(len(last['collections']))}"
         note = note if len(last["collections"]) > 1 else f"step {count(last['best_step'])}"
         cards.append(card(f"Best {last['metric']}", f"{last['best_value']:.4f}", note, "kept"))
-    if speeds := story.points("pairs_per_second"):
+    for name, words in (("pairs_per_second", "Pairs a second"), ("texts_per_second", "Texts a second")):
+        if not (speeds := story.points(name)):
+            continue
         tokens = story.points("tokens_per_second")
         note = f"median; {short(median(value for _, value in tokens))} tokens/s" if tokens else "median"
-        cards.append(card("Pairs a second", short(median(value for _, value in speeds)), note))
+        cards.append(card(words, short(median(value for _, value in speeds)), note))
     if shares := story.points("mfu"):
         cards.append(card("MFU", f"{100 * median(value for _, value in shares):.1f}%", "median"))
     if held := story.points("peak_memory"):

@@ -96,6 +96,18 @@ def learning(story: Story) -> Markup | None:
     )
 
 
+def rebuilding(story: Story) -> Markup | None:
+    """Pre-training: how well masked tokens and whole texts are found."""
+    parts = (("encoder", "kept"), ("decoder", "merged"))
+    losses = [Line(name, colour, story.points(f"{name}_loss")) for name, colour in parts]
+    found = [Line(name, colour, story.points(f"{name}_accuracy")) for name, colour in parts]
+    return _figures(
+        figure("Loss of a token", losses, smooth=True),
+        figure("Share of the tokens that are found", found, zero=True, write=_percent, smooth=True),
+        figure("Loss of a bag of words", [Line("words", "quality", story.points("bow_loss"))], smooth=True),
+    )
+
+
 def sources(story: Story) -> Markup | None:
     """Loss by source, and how many queries each gave."""
     if not story.sources:
@@ -157,6 +169,7 @@ def speed(story: Story) -> Markup | None:
     tokens = story.points("tokens_per_second")
     body = _figures(
         figure("Pairs a second", [Line("pairs", "kept", story.points("pairs_per_second"))], zero=True, smooth=True),
+        figure("Texts a second", [Line("texts", "kept", story.points("texts_per_second"))], zero=True, smooth=True),
         figure("Tokens a second", [Line("tokens", "quality", tokens)], zero=True, smooth=True),
         figure("Lost to padding and waiting", lost, zero=True, write=_percent),
         figure("Share of what the devices can do in bf16", used, zero=True, write=_percent),
