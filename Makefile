@@ -135,6 +135,10 @@ bench-tokenize: install ## bgeprep.Tokenizer next to HF tokenizers, one core and
 bench-train: install ## a training step next to sentence-transformers and FlagEmbedding; options in ARGS="--passage-max-len 256"
 	$(BIN)/python -m benches.peers.train $(ARGS)
 
+.PHONY: bench-retromae
+bench-retromae: install ## a step of RetroMAE next to the published algorithm in plain PyTorch; options in ARGS="--long"
+	$(BIN)/python -m benches.peers.retromae $(ARGS)
+
 .PHONY: bench-learn
 bench-learn: install ## what is learned next to sentence-transformers' trainer; options in ARGS="--pairs FILE --collections DIR"
 	$(BIN)/python -m benches.peers.learning $(ARGS)

@@ -32,17 +32,19 @@ def arguments(description: str | None) -> argparse.Namespace:
     return options
 
 
-def measure(options: argparse.Namespace, version: str, step: Callable[[], float]) -> None:
+def measure(options: argparse.Namespace, version: str, step: Callable[[], float | tuple[float, int]]) -> None:
     """Times steps and prints what was found.
 
     Args:
         options: of the job.
         version: of the library.
-        step: takes the next batch through the model and the optimiser, and gives its loss.
+        step: takes the next batch through the model and the optimiser, and gives its loss, and what it counts where
+            that is not the batch.
     """
     step()
     started = time.perf_counter()
-    losses = [step() for _ in range(options.steps)]
+    done = [step() for _ in range(options.steps)]
     seconds = time.perf_counter() - started
-    pairs = options.steps * options.batch_size
-    print(json.dumps({"version": version, "pairs": pairs, "seconds": seconds, "loss": losses[-1]}))
+    pairs = sum(one[1] if isinstance(one, tuple) else options.batch_size for one in done)
+    loss = done[-1][0] if isinstance(done[-1], tuple) else done[-1]
+    print(json.dumps({"version": version, "pairs": pairs, "seconds": seconds, "loss": loss}))
