@@ -76,7 +76,9 @@ def take_turns(tools: Sequence[Tool], rounds: int) -> None:
         first = round_number % len(tools)
         for tool in [*tools[first:], *tools[:first]]:
             said = tool.go()
-            sys.stderr.write(f"round {round_number + 1}: {tool.name}: {said['pairs'] / said['seconds']:,.0f} pairs/s\n")
+            sys.stderr.write(
+                f"round {round_number + 1}: {tool.name}: {said['pairs'] / said['seconds']:,.0f} a second\n"
+            )
 
 
 def _loading_tools(

@@ -86,16 +86,14 @@ def main() -> None:
         take_turns(tools, arguments.rounds)
         rows = [["import torch and transformers", "", f"{bare / 1e6:,.0f}", "", ""]]
         for tool in tools:
-            peak = max(one.peak for one in tool.runs)
-            ratios = [
-                f"{tools[0].rate / tool.rate:.2f}",
-                f"{(max(r.peak for r in tools[0].runs) - bare) / (peak - bare):.2f}",
-            ]
+            peak, first = (max(one.peak for one in which.runs) for which in (tool, tools[0]))
+            ratios = [f"{tools[0].rate / tool.rate:.2f}", f"{(first - bare) / (peak - bare):.2f}"]
             rows.append([tool.versioned, f"{tool.rate:,.0f}", f"{peak / 1e6:,.0f}", *ratios])
         heads = ["training", "tokens/s, median", "peak MB", "the first's tokens/s ÷ its", "the first's memory ÷ its"]
+        length = "about 512" if arguments.long else "up to 512"
         sys.stdout.write(
-            f"{machine()}\n\nBERT 4 x 256, {arguments.batch_size} texts of {'about 512' if arguments.long else 'up to 512'} "
-            f"tokens; {arguments.steps} steps timed, {arguments.rounds} interleaved rounds.\n\n{table(heads, rows)}\n"
+            f"{machine()}\n\nBERT 4 x 256, {arguments.batch_size} texts of {length} tokens; "
+            f"{arguments.steps} steps timed, {arguments.rounds} interleaved rounds.\n\n{table(heads, rows)}\n"
         )
 
 
