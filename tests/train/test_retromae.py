@@ -220,6 +220,46 @@ def test_a_run_writes_what_goes_on(text_shards: Path, folders: dict[str, Path], 
     assert not info["missing_keys"]
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--pretrain_method", "dupmae", "--bf16", "true"],
+        ["--pretrain_method", "mlm", "--ema_decay", "0.9"],
+        ["--gradient_checkpointing", "--gradient_accumulation_steps", "2", "--query_stream", "paper"],
+        ["--base_masks", "0", "--sep_visible", "false", "--mask_count", "maskable", "--random_init"],
+    ],
+    ids=["dupmae", "mlm", "checkpointing", "paper"],
+)
+def test_options_of_a_run(text_shards: Path, folders: dict[str, Path], tmp_path: Path, flags: list[str]) -> None:
+    output = tmp_path / "run"
+    assert main(_flags(text_shards, folders["dropout"], output, *flags, "--max_steps", 4, "--save_steps", 2)) == 0
+    records = _records(output)
+    assert (records[0]["decoder_loss"] is None) == ("mlm" in flags) == (not (output / "decoder.safetensors").exists())
+    assert (records[0]["bow_loss"] is not None) == ("dupmae" in flags)
+    # from its checkpoint it goes on as if it had not stopped
+    assert (
+        main(["--resume_from_checkpoint", str(output / "checkpoint-2"), "--output_dir", str(output), "--use_cpu"]) == 0
+    )
+    assert [record["loss"] for record in _records(output)] == [record["loss"] for record in records]
+
+
+def test_a_probe_on_the_way(text_shards: Path, folders: dict[str, Path], tmp_path: Path) -> None:
+    """The encoder in training is searched with as it is: one more curve beside the losses."""
+    data = tmp_path / "collection"
+    (data / "qrels").mkdir(parents=True)
+    texts = [{"_id": str(place), "text": f"w{place} w{place + 1} w{place + 2}"} for place in range(20)]
+    for name in ("corpus", "queries"):
+        lines = "".join(json.dumps(text) + "\n" for text in texts)
+        (data / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    judged = "".join(f"{place}\t{place}\t1\n" for place in range(20))
+    (data / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged, encoding="utf-8")
+    output = tmp_path / "run"
+    flags = _flags(text_shards, folders["bert"], output, "--eval_data", data, "--eval_steps", 3, "--eval_on_start")
+    assert main(flags) == 0
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [record["step"] for record in lines if record["kind"] == "eval"] == [0, 3, 6]
+
+
 @pytest.mark.parametrize("name", ["retromae", "retromae-zh"])
 def test_the_published_recipe_runs_scaled_down(
     text_shards: Path, folders: dict[str, Path], tmp_path: Path, name: str
