@@ -7,21 +7,23 @@ checkpointing. On a GPU the allocator is asked; on a CPU the tensors that autogr
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from bgetrain.gather import exchange
 from bgetrain.padding import TokenRows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bgetrain.encode import Encoder
+    from bgetrain.gather import Ranks
 
-__all__ = ["Chunking", "choose_chunking"]
+__all__ = ["Chunking", "agreed_chunking", "choose_chunking"]
 
 _CPU_CHUNK = 4_096
 """A CPU is no faster with more tokens at once, and its caches are small."""
@@ -45,6 +47,12 @@ class Chunking:
 
     chunk_tokens: int
     keep_tokens: int | None = None
+
+
+def agreed_chunking(encoder: Encoder, ranks: Ranks, **wishes: Any) -> Chunking:  # noqa: ANN401 - those of choose_chunking
+    """`choose_chunking` on every rank, and the smallest chunk of all: it is stored, and decides the last bits."""
+    chunking = choose_chunking(encoder, **wishes, processes_here=int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return replace(chunking, chunk_tokens=min(tokens for (tokens,) in exchange([chunking.chunk_tokens], ranks)))
 
 
 def choose_chunking(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from bgetrain.activation_memory import choose_chunking
+from bgetrain.activation_memory import agreed_chunking
 from bgetrain.encode import Encoder
 from bgetrain.errors import ConfigError, ModelError
 from bgetrain.model_folder import DEMO_MODEL_PACKAGE, installed_demo_model
@@ -146,12 +145,12 @@ def load_guide(config: TrainConfig, encoder: Encoder, ranks: Ranks) -> Encoder |
 def find_chunking(config: TrainConfig, encoder: Encoder, ranks: Ranks) -> Chunking:
     """How batches go through the encoder, which is on its device and ready to train."""
     run = config.run
-    return choose_chunking(
+    return agreed_chunking(
         encoder,
+        ranks,
         longest=min(max(config.data.query_max_len, config.data.passage_max_len), encoder.position_limit),
         micro_batch_tokens=run.micro_batch_tokens,
         grad_cache=run.grad_cache,
         activation_memory=run.activation_memory,
         bf16=bool(run.bf16),
-        processes_here=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
     )

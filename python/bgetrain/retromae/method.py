@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bgetrain.activation_memory import choose_chunking
+from bgetrain.activation_memory import agreed_chunking
 from bgetrain.data import BatchStream
 from bgetrain.errors import ConfigError
 from bgetrain.optim import learning_rate_for
@@ -107,14 +106,14 @@ class PretrainMethod:
         self.model.to(ranks.device)
         run = config.run
         # of the memory that is free half goes to the encoder's chunk; decoder and head have the rest
-        chunking = choose_chunking(
+        chunking = agreed_chunking(
             self.encoder,
+            ranks,
             longest=config.pretrain.max_seq_length,
             micro_batch_tokens=run.micro_batch_tokens,
             grad_cache=False,
             activation_memory=run.activation_memory,
             bf16=bool(run.bf16),
-            processes_here=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         )
         learner = Pretraining(self.model, ranks, config.pretrain, chunking.chunk_tokens, bf16=bool(run.bf16))
         return learner, chunking.chunk_tokens
