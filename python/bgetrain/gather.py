@@ -11,6 +11,7 @@ keeps the gradient of the rank's own rows gives another, wrong direction.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,7 +23,7 @@ import torch.distributed as dist
 from bgetrain.errors import LaunchError, RankError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -35,6 +36,7 @@ __all__ = [
     "gather_rows",
     "gather_rows_with_gradient",
     "join",
+    "joined",
     "leave",
     "lost_a_rank",
     "sum_over_ranks",
@@ -103,6 +105,34 @@ def leave(ranks: Ranks) -> None:
     """Says goodbye to the other ranks; harmless where there are none."""
     if ranks.world_size > 1 and dist.is_initialized():
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def joined(*, use_cpu: bool, timeout_seconds: int = 86_400) -> Iterator[Ranks]:
+    """Meets the other ranks for a block of work, and says goodbye at its end.
+
+    Args:
+        use_cpu: stay on the CPU where a GPU is present.
+        timeout_seconds: how long a rank waits for the others; a day, since ranks that share work in parts meet only
+            when it is done.
+
+    Yields:
+        The place of this process.
+
+    Raises:
+        RankError: another rank has ended; and what `join` raises.
+    """
+    ranks = join(use_cpu=use_cpu, timeout_seconds=timeout_seconds)
+    try:
+        yield ranks
+    except RuntimeError as error:
+        if not lost_a_rank(error):
+            raise
+        raise RankError(
+            f"rank {ranks.rank}: another rank has ended", hint="what it said stands above, nothing where it was killed"
+        ) from error
+    finally:
+        leave(ranks)
 
 
 def lost_a_rank(error: BaseException) -> bool:
