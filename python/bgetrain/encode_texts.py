@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bgetrain.flags import add_computing, positive
 from bgetrain.progress import Bar
 from bgetrain.texts import open_texts, roles_of
 from bgetrain.vectors import encode_texts
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from bgetrain.encode import Encoder
     from bgetrain.gather import Ranks
 
-__all__ = ["TEACHING", "add_arguments", "add_computing", "pack_if_possible", "run"]
+__all__ = ["TEACHING", "add_arguments", "pack_if_possible", "run"]
 
 TEACHING = """\
 Embed texts once, for mining, clustering, search and whatever reads numpy arrays.
@@ -64,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="text put before passages (default: none, as BGE)",
     )
     add("--pooling", choices=("cls", "mean"), help="default: what the model says, else cls")
-    add("--query_max_len", type=_positive, metavar="N", help="tokens of a query (default: the model's limit)")
-    add("--passage_max_len", type=_positive, metavar="N", help="tokens of a passage (default: the model's limit)")
+    add("--query_max_len", type=positive, metavar="N", help="tokens of a query (default: the model's limit)")
+    add("--passage_max_len", type=positive, metavar="N", help="tokens of a passage (default: the model's limit)")
     add(
         "--dtype",
         choices=("float32", "float16"),
@@ -76,19 +77,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--overwrite", action="store_true", help="replace vectors of another model or other texts that are in --out")
     add("--json", action="store_true", help="print what was made as JSON")
     add("--quiet", action="store_true", help="no progress on stderr")
-
-
-def add_computing(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that say how a model computes, the same for all verbs that only read it."""
-    add = parser.add_argument
-    add(
-        "--precision",
-        choices=("fp32", "bf16", "fp16"),
-        default="fp32",
-        help="of the transformer's products; bf16 is several times faster on a GPU (default: fp32)",
-    )
-    add("--batch_tokens", type=_positive, default=16_384, metavar="N", help="tokens computed at once (default: 16384)")
-    add("--use_cpu", action="store_true", help="stay on the CPU where a GPU is present")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -182,9 +170,3 @@ def pack_if_possible(encoder: Encoder, precision: Precision, ranks: Ranks) -> No
     except (ConfigError, ModelError) as error:
         if ranks.is_main:
             sys.stderr.write(f"texts are padded: {error}\n")
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
-    return int(text)
