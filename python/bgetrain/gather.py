@@ -23,7 +23,7 @@ import torch.distributed as dist
 from bgetrain.errors import LaunchError, RankError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -33,6 +33,7 @@ __all__ = [
     "broadcast_parameters",
     "broadcast_text",
     "exchange",
+    "from_main",
     "gather_rows",
     "gather_rows_with_gradient",
     "join",
@@ -164,6 +165,26 @@ def broadcast_text(text: str, ranks: Ranks) -> str:
     box: list[Any] = [text if ranks.is_main else None]
     dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     return str(box[0])
+
+
+def from_main(work: Callable[[], str], ranks: Ranks) -> str:
+    """Does on rank 0 what one process has to do, and gives every rank the text it returns; every rank must call it.
+
+    Raises:
+        LaunchError: rank 0 raised an error, on the other ranks; what it raised, on rank 0.
+    """
+    made, failure = "", None
+    if ranks.is_main:
+        try:
+            made = work()
+        except Exception as error:
+            failure = error
+    said = broadcast_text(f"{int(failure is not None)}{made}", ranks)
+    if failure is not None:
+        raise failure
+    if said.startswith("1"):
+        raise LaunchError("the first process could not begin")
+    return said[1:]
 
 
 def broadcast_parameters(module: torch.nn.Module, ranks: Ranks) -> None:

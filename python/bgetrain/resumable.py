@@ -117,22 +117,13 @@ def shared_parts(
         LaunchError: the first process raised an error, or does not see what others wrote.
         OSError: the folder cannot be written.
     """
-    from bgetrain.gather import broadcast_text, exchange
+    from bgetrain.gather import exchange, from_main
 
     described = {"format": _FORMAT, "kind": kind, **work}
     with contextlib.ExitStack() as held:
-        missing: list[int] | None = None
-        failure: Exception | None = None
-        if ranks.is_main:
-            try:
-                missing = _begin(folder, described, files, held, overwrite=overwrite)
-            except (BgetrainError, OSError) as error:
-                failure = error
-        missing = json.loads(broadcast_text(json.dumps(missing), ranks))
-        if failure is not None:
-            raise failure
-        if missing is None:
-            raise LaunchError("the first process could not begin")
+        missing = json.loads(
+            from_main(lambda: json.dumps(_begin(folder, described, files, held, overwrite=overwrite)), ranks)
+        )
         yield missing[ranks.rank :: ranks.world_size]
         exchange([0], ranks)
         if ranks.is_main and not (folder / _MANIFEST).is_file():

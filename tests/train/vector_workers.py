@@ -11,6 +11,8 @@ import torch.distributed as dist
 
 from bgetrain.encode import Encoder
 from bgetrain.gather import Ranks
+from bgetrain.score import score_pairs
+from bgetrain.scorers import Cosine
 from bgetrain.texts import TextList
 from bgetrain.vectors import Vectors, encode_texts
 
@@ -38,6 +40,29 @@ def encode(model: str, out: Path, *, ranks: Ranks | None = None, killed_after: i
         ranks=ranks,
         progress=progress,
     )
+
+
+def score(model: str, shards: str, out: Path, *, ranks: Ranks | None = None, killed_after: int | None = None) -> None:
+    """Parts of 16 rows; kills its own process when so many rows are done."""
+    from bgeprep.shardset import ShardSet
+
+    def progress(done: int, total: int) -> None:
+        if killed_after is not None and done >= killed_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    scorer = Cosine(Encoder.load(model), batch_tokens=64)
+    score_pairs(ShardSet.open(shards), out, scorer, part_rows=16, ranks=ranks, progress=progress)
+
+
+def run_scoring_rank(rank: int, world_size: int, meet: str, model: str, shards: str, killed_after: int | None) -> None:
+    """Meets the other ranks and does this one's share."""
+    torch.set_num_threads(1)
+    if world_size > 1:
+        dist.init_process_group("gloo", init_method=f"file://{meet}/meet", rank=rank, world_size=world_size)
+    place = Ranks(rank=rank, world_size=world_size, local_rank=rank)
+    score(model, shards, Path(meet) / "out", ranks=place, killed_after=killed_after)
+    if world_size > 1:
+        dist.destroy_process_group()
 
 
 def run_rank(rank: int, world_size: int, meet: str, model: str, killed_after: int | None) -> None:
