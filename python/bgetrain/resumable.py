@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -124,7 +125,12 @@ def shared_parts(
         missing = json.loads(
             from_main(lambda: json.dumps(_begin(folder, described, files, held, overwrite=overwrite)), ranks)
         )
-        yield missing[ranks.rank :: ranks.world_size]
+        try:
+            yield missing[ranks.rank :: ranks.world_size]
+        except KeyboardInterrupt:
+            if ranks.is_main:
+                sys.stderr.write("\nstopped; the same command goes on\n")
+            raise
         exchange([0], ranks)
         if ranks.is_main and not (folder / _MANIFEST).is_file():
             _finish(folder, described, files)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+SMALL: Any = {"part_rows": 8, "batch_tokens": 64}
+
+
 @pytest.fixture(scope="module")
 def whole(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What nothing stopped, made by one process."""
@@ -176,6 +179,41 @@ def test_two_runs_do_not_write_into_one_folder(tiny_bert: Path, tmp_path: Path) 
     assert not (tmp_path / ".lock").exists()
 
 
+def test_texts_of_one_part_are_read_at_a_time(tiny_bert: Path, tmp_path: Path) -> None:
+    class Watched(TextList):
+        read_so_far = 0
+
+        def read(self, ranges: Any) -> Any:
+            for item in super().read(ranges):
+                self.read_so_far += 1
+                yield item
+
+    texts = Watched([text for _, text in some_texts()])
+    seen: list[tuple[int, int]] = []
+    encode_texts(
+        Encoder.load(tiny_bert),
+        texts,
+        tmp_path,
+        part_rows=8,
+        progress=lambda done, total: seen.append((done, texts.read_so_far)),
+    )
+    assert seen == [(done, done) for done in (*range(0, 70, 8), 70)]
+
+
+def test_ctrl_c_leaves_what_is_done(
+    whole: Path, tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(done: int, total: int) -> None:
+        if done == 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode_texts(Encoder.load(tiny_bert), some_texts(), tmp_path, prompt="w3 ", progress=interrupt, **SMALL)
+    assert "the same command goes on" in capsys.readouterr().err
+    assert len(list(tmp_path.glob("part-*.npy"))) == 2
+    assert _bytes(encode(str(tiny_bert), tmp_path).path) == _bytes(whole)
+
+
 def test_float16_is_close_and_half_as_large(whole: Path, tiny_bert: Path, tmp_path: Path) -> None:
     found = encode_texts(Encoder.load(tiny_bert), some_texts(), tmp_path, prompt="w3 ", dtype="float16")
     exact = open_vectors(whole).rows_at(np.arange(70))
@@ -275,3 +313,11 @@ def test_the_command(tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as ended:
         main([*words, "--unknown"])
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("verb", ["encode", "cluster", "score"])
+def test_help_teaches(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+    assert ended.value.code == 0
+    assert f"  bgetrain {verb} --" in capsys.readouterr().out
