@@ -14,6 +14,7 @@ import argparse
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,9 +45,10 @@ negatives are hard.
   bgetrain cluster --data shards/ --vectors vectors/ --out topics.parquet
   bgetrain train --data shards/ --batch_by cluster --clusters topics.parquet …
 
-A topic should hold several batches, so that who meets whom changes from pass to pass: --rows_per_cluster, ten times
-the batch or more. Each source has topics of its own, at least one. Memory is that of the sample k-means learns from:
---train_points vectors a topic, of the largest source."""
+Queries that are all of a few forms ("What is …?", "How is … treated?") are sorted by form: there --by passages sorts
+by subject. A topic should hold several batches, so that who meets whom changes from pass to pass: --rows_per_cluster,
+ten times the batch or more. Each source has topics of its own, at least one. Memory is that of the sample k-means
+learns from: --train_points vectors a topic, of the largest source."""
 
 _WINDOW = 16_384
 """Rows that are sorted at a time."""
@@ -270,7 +272,7 @@ def run(args: argparse.Namespace) -> int:
         sizes = source.sizes
         print(
             f"{source.source:{width}}  {source.rows:>12,}  {len(sizes):>7,}  {sizes[0]:>9,}  "
-            f"{sizes[len(sizes) // 2]:>9,}  {sizes[-1]:>9,}  {source.cosine:>6.3f}"
+            f"{round(median(sizes)):>9,}  {sizes[-1]:>9,}  {source.cosine:>6.3f}"
         )
     print(f"written: {args.out}")
     return 0

@@ -321,3 +321,19 @@ def test_help_teaches(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
         main([verb, "--help"])
     assert ended.value.code == 0
     assert f"  bgetrain {verb} --" in capsys.readouterr().out
+
+
+def test_the_instruction_of_the_model_stands_before_queries_alone(tmp_path: Path) -> None:
+    from bgetrain.export import save_pretrained
+
+    encoder = tiny_encoder(dtype=torch.float32, pooling="mean")
+    encoder.query_instruction = "w9 "
+    save_pretrained(encoder, tmp_path / "model", recipe={})
+    (tmp_path / "data").mkdir()
+    for name in ("queries", "corpus"):
+        (tmp_path / "data" / f"{name}.jsonl").write_text('{"_id": "a", "text": "w1 w2"}\n')
+    words = ["encode", "--model", str(tmp_path / "model"), "--data", str(tmp_path / "data"), "--use_cpu", "--quiet"]
+    assert main([*words, "--out", str(tmp_path / "v")]) == 0
+    for role, text in (("queries", "w9 w1 w2"), ("passages", "w1 w2")):
+        found = open_vectors(tmp_path / "v" / role).rows_at(np.arange(1))
+        assert np.allclose(found, encoder.encode([text]), atol=1e-6), role
