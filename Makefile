@@ -139,6 +139,10 @@ bench-train: install ## a training step next to sentence-transformers and FlagEm
 bench-retromae: install ## a step of RetroMAE next to the published algorithm in plain PyTorch; options in ARGS="--long"
 	$(BIN)/python -m benches.peers.retromae $(ARGS)
 
+.PHONY: bench-encode
+bench-encode: install ## bgetrain encode next to sentence-transformers on mixed lengths; options in ARGS="--texts 2000"
+	$(BIN)/python -m benches.peers.encode $(ARGS)
+
 .PHONY: bench-learn
 bench-learn: install ## what is learned next to sentence-transformers' trainer; options in ARGS="--pairs FILE --collections DIR"
 	$(BIN)/python -m benches.peers.learning $(ARGS)
