@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 
 from bgetrain.errors import LaunchError, RankError
+from bgetrain.interrupt import outlast_sigterm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -129,6 +130,7 @@ def joined(*, use_cpu: bool, timeout_seconds: int = 86_400) -> Iterator[Ranks]:
     except RuntimeError as error:
         if not lost_a_rank(error):
             raise
+        outlast_sigterm()
         raise RankError(
             f"rank {ranks.rank}: another rank has ended", hint="what it said stands above, nothing where it was killed"
         ) from error

@@ -95,25 +95,14 @@ def train(layers: list[dict[str, object]]) -> None:
         bgeprep.errors.BgeprepError: the shard set or the tokenizer cannot be used.
         OSError: the output cannot be written.
     """
-    from bgetrain.gather import join, leave, lost_a_rank
-    from bgetrain.interrupt import outlast_sigterm
+    from bgetrain.gather import joined
 
     config = build(*layers)
-    ranks = join(use_cpu=config.run.use_cpu, timeout_seconds=config.run.ddp_timeout)
-    try:
+    with joined(use_cpu=config.run.use_cpu, timeout_seconds=config.run.ddp_timeout) as ranks:
         checkpoint = _find_checkpoint(config)
         if checkpoint is not None:
             config = build(_settings_of(checkpoint), *layers)
         _train(config, checkpoint, ranks)
-    except RuntimeError as error:
-        if not lost_a_rank(error):
-            raise
-        outlast_sigterm()
-        raise RankError(
-            f"rank {ranks.rank}: another rank has ended", hint="what it said stands above, nothing where it was killed"
-        ) from error
-    finally:
-        leave(ranks)
 
 
 def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> None:
