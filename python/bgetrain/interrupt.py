@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType, TracebackType
 
-__all__ = ["StopSignal", "outlast_sigterm"]
+__all__ = ["StopSignal", "outlast_sigterm", "until_said"]
 
 
 class StopSignal:
@@ -48,9 +50,20 @@ class StopSignal:
 
 
 def outlast_sigterm() -> None:
-    """Lets this process end by itself, and say why, though it is asked to.
+    """Lets this process end by itself, and say why, though it is asked to; `until_said` undoes it.
 
     torchrun sends SIGTERM to the ranks that are left as soon as one has ended, and they have just found out by
     themselves. One that does not end is killed by torchrun half a minute later.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@contextmanager
+def until_said() -> Iterator[None]:
+    """Inside the block `outlast_sigterm` may be called; what SIGTERM did before comes back at its end."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) != before:
+            signal.signal(signal.SIGTERM, before)

@@ -61,6 +61,13 @@ def report(command: Callable[[], object]) -> int:
     Returns:
         0, or what `main` says.
     """
+    from bgetrain.interrupt import until_said
+
+    with until_said():
+        return _report(command)
+
+
+def _report(command: Callable[[], object]) -> int:
     try:
         command()
     except KeyboardInterrupt:
