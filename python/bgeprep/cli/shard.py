@@ -45,9 +45,11 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
         "shard",
         help="read pairs or texts, clean, drop duplicates, shuffle, write a shard set",
         usage="bgeprep shard --in PATH [PATH ...] --out DIR [options]",
-        description="Reads files of pairs, or of texts, in any built-in format and writes a shuffled, checksummed shard set.",
+        description="Reads files of pairs, or of texts, in any built-in format; writes a shuffled, checksummed "
+        "shard set.",
         epilog="Formats: JSONL in the FlagEmbedding and sentence-transformers shapes, one big JSON array, CSV, TSV, "
-        "Parquet, Arrow, plain text (.txt); plain or gzip, zstd, bzip2. First-level folders and files of --in become the sources.",
+        "Parquet, Arrow, plain text (.txt); plain or gzip, zstd, bzip2. "
+        "First-level folders and files of --in become the sources.",
     )
     one.add_argument("--in", dest="inputs", nargs="+", default=[], metavar="PATH",
                      help="files, folders, globs or s3:// URLs; shard sets too, which are sharded again")  # fmt: skip
