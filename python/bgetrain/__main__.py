@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _HELP = """\
-usage: bgetrain {train,evaluate,report,merge} ...
+usage: bgetrain {train,evaluate,report,merge,vocab} ...
 
   train      fine-tune a text encoder on a shard set      (the same as `torchrun python/train.py`)
   evaluate   measure a model on retrieval collections
   report     make the page of a run again, finished or not (report.html)
   merge      average the weights of models
+  vocab      train a WordPiece vocabulary on shard sets, to start a model from scratch
 
 `bgetrain VERB --help` says more. Data is prepared by `bgeprep`.
 """
@@ -47,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(words[1:])
     if verb == "merge":
         return _merge(words[1:])
-    sys.stderr.write(f"error: unknown verb {verb}: expected train, evaluate, report or merge\n")
+    if verb == "vocab":
+        return _vocab(words[1:])
+    sys.stderr.write(f"error: unknown verb {verb}: expected train, evaluate, report, merge or vocab\n")
     return 2
 
 
@@ -69,6 +72,17 @@ def _merge(words: list[str]) -> int:
     )
     merge.add_arguments(parser)
     return report(lambda: merge.run(parser.parse_args(words)))
+
+
+def _vocab(words: list[str]) -> int:
+    from bgetrain import vocab
+    from bgetrain.main import report
+
+    parser = argparse.ArgumentParser(
+        prog="bgetrain vocab", description=vocab.TEACHING, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    vocab.add_arguments(parser)
+    return report(lambda: vocab.run(parser.parse_args(words)))
 
 
 def _report(words: list[str]) -> int:
