@@ -2,10 +2,10 @@
 
 1. A sample of rows is drawn by the seed, so that memory is bounded however large the sets are.
 2. The characters of the sample are counted: the vocabulary gets those that cover nearly all of it, alone and as
-   continuations (`##x`), in a fixed order. The trainer of `tokenizers` would number them as its hash map lies, and break
-   ties by these numbers; so this is what makes two runs give the same bytes.
+   continuations (`##x`), in a fixed order. The trainer of `tokenizers` would number them as its hash map lies, and
+   break ties by these numbers; so this is what makes two runs give the same bytes.
 3. The trainer merges; its vocabulary goes into a tokenizer in BERT's form, whose files transformers and bgeprep read.
-4. If asked, a config.json of a BERT of that vocabulary lies beside it: `bgetrain train --random_init` starts from there.
+4. If asked, a config.json of a BERT of that vocabulary lies beside it: `bgetrain train --random_init` starts there.
 """
 
 from __future__ import annotations
