@@ -17,9 +17,9 @@ import string
 import sys
 import unicodedata
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -176,7 +176,7 @@ class _Sample:
 def _empty(lowercase: bool) -> Tokenizer:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # type: ignore[call-arg]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer
@@ -248,7 +248,7 @@ def _write(folder: Path, words: list[str], *, lowercase: bool, positions: int, m
 
     tokenizer = _empty(lowercase)
     ids = {word: number for number, word in enumerate(words)}
-    tokenizer.model = models.WordPiece(ids, unk_token="[UNK]")  # type: ignore[call-arg]
+    tokenizer.model = models.WordPiece(ids, unk_token="[UNK]")
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
@@ -373,16 +373,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _size(args: argparse.Namespace) -> ModelSize | None:
-    names: tuple[Literal["num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"], ...] = (
-        "num_hidden_layers",
-        "hidden_size",
-        "num_attention_heads",
-        "intermediate_size",
-    )
+    names = [field.name for field in fields(ModelSize)]
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if not (args.model_config or given):
         return None
-    base = asdict(SIZES[args.model_config]) if args.model_config else {}
+    base: dict[str, int] = asdict(SIZES[args.model_config]) if args.model_config else {}
     missing = [name for name in names if name not in given and name not in base]
     if missing:
         raise ConfigError(f"{missing[0]}: missing; give all four sizes, or --model_config with some instead of its own")
