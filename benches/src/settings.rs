@@ -18,6 +18,7 @@ pub fn read_options() -> ReadOptions {
         header: None,
         delimiter: None,
         quoting: None,
+        cut: None,
         max_line_bytes: 8 << 20,
         chunk_bytes: CHUNK_BYTES,
     }

@@ -26,6 +26,7 @@ pub(crate) fn options(format: Format, chunk_bytes: usize, max_line_bytes: usize)
         header: None,
         delimiter: None,
         quoting: None,
+        cut: None,
         max_line_bytes,
         chunk_bytes,
     }

@@ -56,7 +56,8 @@ __all__ = [
 ]
 
 Task = Literal["retrieval", "symmetric", "classification"]
-Format = Literal["auto", "jsonl", "json", "csv", "tsv", "parquet", "arrow"]
+Format = Literal["auto", "jsonl", "json", "csv", "tsv", "parquet", "arrow", "txt"]
+Cut = Literal["paragraph", "document", "line"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +218,9 @@ class SourceConfig:
 
     `columns` maps roles (query, pos, neg, pos_scores, neg_scores, label, score, id, prompt, type) to
     column names; `labels` maps label values to "positive", "negative" or "drop"; `clean` overrides rules of
-    `CleanConfig` by name.
+    `CleanConfig` by name. `cut` says what of plain text (format `txt`) is one document: the lines between blank lines,
+    the whole file, or each line; a `.txt` file is then never taken for another format. None takes the first, and asks
+    where many lines come without a blank one.
     """
 
     name: str
@@ -228,6 +231,7 @@ class SourceConfig:
     header: bool | None = None
     delimiter: str | None = None
     quoting: bool | None = None
+    cut: Cut | None = None
     task: Task = "retrieval"
     language: str = ""
     weight: float | None = None

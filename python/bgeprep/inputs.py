@@ -104,7 +104,9 @@ def find_sources(inputs: Iterable[str | os.PathLike[str]], named: Iterable[Sourc
         all_skipped += skipped
         if not files:
             hint = f"; files left out: {', '.join(skipped[:5])}" if skipped else ""
-            raise CorpusError(f"{one}: expected data files (JSONL, CSV, TSV, Parquet, Arrow), found none{hint}", one)
+            raise CorpusError(
+                f"{one}: expected data files (JSONL, CSV, TSV, Parquet, Arrow, .txt), found none{hint}", one
+            )
         for file in files:
             within = file.origin.split("/", 1)[1] if len(paths) > 1 and "/" in file.origin else file.origin
             groups.setdefault(_source_name(within), []).append(file)

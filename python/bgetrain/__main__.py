@@ -13,18 +13,30 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _HELP = """\
-usage: bgetrain {train,encode,cluster,score,evaluate,report,merge} ...
+usage: bgetrain {vocab,train,encode,cluster,score,mine,evaluate,report,merge} ...
 
-  train      fine-tune a text encoder on a shard set      (the same as `torchrun python/train.py`)
+  vocab      train a WordPiece vocabulary on shard sets, to start a model from scratch
+  train      pre-train or fine-tune an encoder on a shard set  (the same as `torchrun python/train.py`)
   encode     embed the texts of a shard set, a corpus or a file, once
   cluster    sort the rows of a shard set into topics     (for `bgeprep batches --clusters`, `bgetrain train`)
   score      score pairs with another model               (for `bgeprep shard --scores`)
+  mine       hard negatives for the pairs of a shard set
   evaluate   measure a model on retrieval collections
   report     make the page of a run again, finished or not (report.html)
   merge      average the weights of models
 
 `bgetrain VERB --help` says more. Data is prepared by `bgeprep`.
 """
+
+_VERBS = ("vocab", "train", "encode", "cluster", "score", "mine", "evaluate", "report", "merge")
+_MODULES = {
+    "vocab": "bgetrain.vocab",
+    "encode": "bgetrain.encode_texts",
+    "cluster": "bgetrain.cluster",
+    "score": "bgetrain.score",
+    "mine": "bgetrain.mine",
+    "merge": "bgetrain.merge",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,13 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return train(words[1:])
     if verb == "evaluate":
         return _evaluate(words[1:])
-    if verb in {"encode", "cluster", "score"}:
-        return _between(verb, words[1:])
     if verb == "report":
         return _report(words[1:])
-    if verb == "merge":
-        return _merge(words[1:])
-    sys.stderr.write(f"error: unknown verb {verb}: expected train, encode, cluster, score, evaluate, report or merge\n")
+    if verb in _MODULES:
+        return _other(verb, words[1:])
+    sys.stderr.write(f"error: unknown verb {verb}: expected one of {', '.join(_VERBS)}
+")
     return 2
 
 
@@ -66,27 +77,16 @@ def _evaluate(words: list[str]) -> int:
     return report(lambda: evaluate.run(parser.parse_args(words)))
 
 
-def _between(verb: str, words: list[str]) -> int:
-    """What is done between the stages of training, on one process or under torchrun."""
+def _other(verb: str, words: list[str]) -> int:
+    """A verb whose module says what it teaches, takes and does."""
     from bgetrain.main import report
 
-    module = importlib.import_module({"encode": "bgetrain.encode_texts"}.get(verb, f"bgetrain.{verb}"))
+    module = importlib.import_module(_MODULES[verb])
     parser = argparse.ArgumentParser(
         prog=f"bgetrain {verb}", description=module.TEACHING, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     module.add_arguments(parser)
     return report(lambda: module.run(parser.parse_args(words)))
-
-
-def _merge(words: list[str]) -> int:
-    from bgetrain import merge
-    from bgetrain.main import report
-
-    parser = argparse.ArgumentParser(
-        prog="bgetrain merge", description=merge.TEACHING, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    merge.add_arguments(parser)
-    return report(lambda: merge.run(parser.parse_args(words)))
 
 
 def _report(words: list[str]) -> int:

@@ -15,6 +15,7 @@ import bgeprep
 from bgeprep import BatchLoader, CorpusError, PrepConfig, ShardError, TextLoader
 from bgeprep._native import text_key
 from bgeprep.cli import main
+from bgeprep.report import report
 from tests.prep.test_shard import SMALL_PARTS, bytes_of
 
 COLUMNS = ["text", "title", "text_key", "text_exact_key", "source", "origin_file", "origin_line"]
@@ -212,7 +213,6 @@ def test_each_loader_names_the_other_kind(shards: Path, word_piece: Path, tmp_pa
     with pytest.raises(ShardError, match="expected a set of texts, found pairs; hint: open it with BatchLoader"):
         TextLoader(tmp_path / "pairs", word_piece, batch_size=4)
     assert not (tmp_path / "pairs/.blocks").exists()
-    assert main(["report", str(shards), "--out", str(tmp_path / "page.html")]) == 1
 
 
 def test_scores_are_of_pairs(texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,3 +221,64 @@ def test_scores_are_of_pairs(texts: Path, tmp_path: Path, capsys: pytest.Capture
     out = ["--out", str(tmp_path / "out"), "--scores", str(tmp_path / "scores.parquet"), "--min-score", "0.4"]
     assert main(["shard", "--in", str(texts), *out]) != 0
     assert "score" in capsys.readouterr().err
+
+
+def test_plain_text_is_cut_as_it_is_told(tmp_path: Path, documents: list[dict[str, str]]) -> None:
+    """Blank lines, files or lines: the same documents, each with the line it starts on."""
+    texts = [" ".join(one["text"].split()) for one in documents[:40]]
+    folder = tmp_path / "in"
+    (folder / "whole").mkdir(parents=True)
+    with gzip.open(folder / "paragraphs.txt.gz", "wt", encoding="utf-8") as file:
+        file.write("\n\n \n".join(text.replace(". ", ".\n") for text in texts))
+    for number, text in enumerate(texts):
+        (folder / "whole" / f"{number:02}.txt").write_text(text.replace(". ", ".\n\n"), encoding="utf-8")
+    (folder / "news").write_text("\n".join(texts), encoding="utf-8")
+    config = tmp_path / "mix.toml"
+    config.write_text(
+        '[dedup]\nmode = "none"\n'
+        '[[sources]]\nname = "paragraphs"\npath = "in/paragraphs.txt.gz"\n'
+        '[[sources]]\nname = "whole"\npath = "in/whole"\ncut = "document"\n'
+        '[[sources]]\nname = "lines"\npath = "in/news"\nformat = "txt"\ncut = "line"\n',
+        encoding="utf-8",
+    )
+    bgeprep.shard(out=tmp_path / "set", config=config)
+    rows = list(bgeprep.open(tmp_path / "set"))
+    for source in ("paragraphs", "whole", "lines"):
+        assert {row["text"] for row in rows if row["source"] == source} == set(texts)
+    assert all(texts[row["origin_line"] - 1] == row["text"] for row in rows if row["source"] == "lines")
+    wanted = 1
+    starts = {row["text"]: row["origin_line"] for row in rows if row["source"] == "paragraphs"}
+    for text in texts:
+        assert starts[text] == wanted
+        wanted += text.count(". ") + 3
+
+
+def test_text_without_blank_lines_asks_how_it_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "news.txt").write_text("One article a line, and no blank one.\n" * 4000, encoding="utf-8")
+    assert main(["shard", "--in", str(tmp_path / "news.txt"), "--out", str(tmp_path / "set"), "--quiet"]) == 1
+    assert 'cut = "line"' in capsys.readouterr().err
+    flags = ["--cut", "line", "--dedup", "none", "--quiet"]
+    assert main(["shard", "--in", str(tmp_path / "news.txt"), "--out", str(tmp_path / "set"), *flags]) == 0
+    assert len(bgeprep.open(tmp_path / "set")) == 4000
+
+
+def test_the_report_speaks_of_documents(tmp_path: Path, documents: list[dict[str, str]]) -> None:
+    records: list[dict[str, Any]] = [{"text": one["text"]} for one in documents]
+    records += [{"title": "Again", "text": one["text"] + " More."} for one in documents[:20]] + [{"text": "x"}]
+    _write(tmp_path / "corpus.jsonl", records)
+    bgeprep.shard(tmp_path / "corpus.jsonl", tmp_path / "set")
+    found = report(tmp_path / "set", tmp_path / "page.html")
+    assert (found["kind"], found["sources"][0]["task"]) == ("text", "text")
+    assert found["dropped"]["near_duplicate"] >= 15
+    lengths = found["lengths"]["sources"][0]
+    assert sum(lengths["pos"]) == sum(lengths["query"]) == found["rows_kept"]
+    pair = next(one for one in found["samples"]["pairs"] if one["reason"] == "near_duplicate")
+    assert pair["stays"]["text"][:100] == pair["text"][:100]
+    assert json.loads(json.dumps(found)) == found
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<dt>title</dt>" in page
+    assert "<dt>text</dt>" in page
+    for word in ("Queries", "Negatives", "Positives", "<dt>query</dt>", "<dt>positive</dt>", "<dt>passage</dt>"):
+        assert word not in page
+    report(tmp_path / "set", tmp_path / "again.html", title="set")
+    assert (tmp_path / "again.html").read_text(encoding="utf-8") == page

@@ -43,11 +43,13 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
     """Adds the verb."""
     one = verbs.add_parser(
         "shard",
-        help="read pairs, clean, drop duplicates, shuffle, write a shard set",
+        help="read pairs or texts, clean, drop duplicates, shuffle, write a shard set",
         usage="bgeprep shard --in PATH [PATH ...] --out DIR [options]",
-        description="Reads pair files of any built-in format and writes a shuffled, checksummed shard set.",
+        description="Reads files of pairs, or of texts, in any built-in format; writes a shuffled, checksummed "
+        "shard set.",
         epilog="Formats: JSONL in the FlagEmbedding and sentence-transformers shapes, one big JSON array, CSV, TSV, "
-        "Parquet, Arrow; plain or gzip, zstd, bzip2. First-level folders and files of --in become the sources.",
+        "Parquet, Arrow, plain text (.txt); plain or gzip, zstd, bzip2. "
+        "First-level folders and files of --in become the sources.",
     )
     one.add_argument("--in", dest="inputs", nargs="+", default=[], metavar="PATH",
                      help="files, folders, globs or s3:// URLs; shard sets too, which are sharded again")  # fmt: skip
@@ -64,7 +66,8 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
     one.add_argument("--quiet", action="store_true", help="no progress, no summary")
     one.add_argument("--json", action="store_true", help="the summary as one JSON object")
     source = one.add_argument_group("for every source (a config file sets them one by one)")
-    source.add_argument("--format", help="auto, jsonl, json, csv, tsv, parquet, arrow (auto)")
+    source.add_argument("--format", help="auto, jsonl, json, csv, tsv, parquet, arrow, txt (auto)")
+    source.add_argument("--cut", help="what of plain text is one document: paragraph, document or line (paragraph)")
     source.add_argument("--task", help="retrieval, symmetric or classification (retrieval)")
     source.add_argument("--language", help="language tag, as en or zh")
     source.add_argument("--instruction", help="put before queries when training asks for it")
@@ -154,7 +157,7 @@ def _plain(text: str | list[str], hint: type, flag: str) -> bool | int | float |
 def _source_overrides(args: argparse.Namespace) -> dict[str, Any]:
     given = {
         name: getattr(args, name)
-        for name in ("format", "task", "language", "instruction", "weight", "merge_positives")
+        for name in ("format", "cut", "task", "language", "instruction", "weight", "merge_positives")
         if getattr(args, name) is not None
     }
     if args.columns:

@@ -15,7 +15,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from bgeprep.errors import ShardError
 from bgeprep.shardset import ShardSet
 
 __all__ = ["report"]
@@ -32,22 +31,20 @@ def report(
         title: what the page calls the set; the name of its folder by default.
 
     Returns:
-        What is on the page, as a dict that is JSON as it stands: the counts and sources of `inspect`; `overlap`
+        What is on the page, as a dict that is JSON as it stands: `kind` (`pairs` or `text`; of a document `query`
+        stands for its title and `pos` for its text), the counts and sources of `inspect`; `overlap`
         (`sources`, and `counts[i][j]`: what source i lost because a copy stays in source j), `similarity` (near
         duplicates by similarity), `lengths` (texts by characters), `near`, `benchmarks`, `scores` as the manifest
         has them or None, `benchmark_losses` by source, and `samples` (`pairs`, `dropped`, `kept`).
 
     Raises:
-        ShardError: there is no complete set of pairs, or a file of it is damaged.
+        ShardError: there is no complete set, or a file of it is damaged.
         OSError: the page cannot be written.
     """
     # Here, not above: `bgeprep shard` should not wait for what only the report needs.
     from bgeprep.report import figures, samples
 
     rows = ShardSet.open(path)
-    if rows.kind != "pairs":
-        message = f"{path}: expected a set of pairs, found one of kind {rows.kind!r}; hint: `bgeprep inspect` shows it"
-        raise ShardError(message, os.fspath(path))
     found = figures.collect(rows)
     found["samples"] = samples.collect(rows)
     if out is not None:

@@ -18,6 +18,8 @@ def near(figures: dict[str, Any]) -> Markup | None:
     stage = figures["near"]
     if not stage:
         return None
+    # the titles of documents are not compared, and neither is anything else without a text
+    spaces = [space for space in stage["spaces"] if space["texts"]] or stage["spaces"]
     intro = tag(
         "p",
         f"MinHash of {stage['permutations']} permutations in {stage['bands']} bands of {stage['rows_per_band']} rows "
@@ -30,10 +32,10 @@ def near(figures: dict[str, Any]) -> Markup | None:
     rules = [
         tag("li", tag("b", name), f": {rule}") for name, rule in sorted((stage.get("rules") or {}).items()) if rule
     ]
-    series = [(f"s-{space['name']}", [tuple(pair) for pair in space["sizes"]]) for space in stage["spaces"]]
+    series = [(f"s-{space['name']}", [tuple(pair) for pair in space["sizes"]]) for space in spaces]
     keys = [
         tag("li", tag("span", class_=f"key k-{space['name']}", aria_hidden="true"), _plural(space["name"]))
-        for space in stage["spaces"]
+        for space in spaces
     ]
     drawn = curve("Clusters by their size, both axes logarithmic", series, "texts in a cluster, at least", "clusters")
     chart = tag("figure", tag("figcaption", "Cluster sizes"), drawn, tag("ul", keys, class_="legend"))
@@ -48,9 +50,9 @@ def near(figures: dict[str, Any]) -> Markup | None:
     return join(
         intro,
         tag("ul", rules, class_="rules") if rules else None,
-        _measured(stage["spaces"]),
+        _measured(spaces),
         tag("div", chart, figure, class_="two"),
-        _spaces(stage["spaces"]),
+        _spaces(spaces),
     )
 
 

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     from bgeprep.shardset import ShardSet
 
-__all__ = ["LENGTH_EDGES", "collect", "length_histograms", "reject_figures", "reject_files", "scan_rejects", "streamed"]
+__all__ = [
+    "LENGTH_EDGES",
+    "as_pair",
+    "collect",
+    "length_histograms",
+    "reject_figures",
+    "reject_files",
+    "scan_rejects",
+    "streamed",
+]
 
 #: Rows that are looked at for lengths: over all sources, and at least and at most of one.
 ROWS_IN_ALL = 40_000
@@ -54,10 +63,13 @@ def collect(rows: ShardSet) -> dict[str, Any]:
         name: manifest[name]
         for name in ("hash", "format_version", "seed", "rows_read", "rows_kept", "dropped", "merged", "removed")
     }
+    found["kind"] = rows.kind
     found["bytes"] = sum(source["bytes"] for source in manifest["sources"])
     found["parts"] = sum(len(source["files"]) for source in manifest["sources"])
     found["config"] = {name: value for name, value in manifest["config"].items() if name != "sources"}
     found["sources"] = [{name: source[name] for name in _OF_A_SOURCE} for source in manifest["sources"]]
+    if found["kind"] == "text":
+        found["sources"] = [{**source, "task": "text"} for source in found["sources"]]
     # A stage that did not run leaves null, or in older sets nothing at all.
     for stage in ("near", "benchmarks", "scores"):
         found[stage] = manifest.get(stage)
@@ -66,6 +78,13 @@ def collect(rows: ShardSet) -> dict[str, Any]:
     found |= reject_figures(files, found["sources"])
     found["lengths"] = length_histograms(rows)
     return found
+
+
+def as_pair(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as a pair; a document, as it travels through preparation: its title the query, its text the positive."""
+    if "text" not in row:
+        return row
+    return {**row, "query": row["title"], "pos": [row["text"]], "neg": []}
 
 
 def reject_files(rows: ShardSet) -> tuple[list[Path], list[Path]]:
@@ -176,7 +195,7 @@ def length_histograms(rows: ShardSet) -> dict[str, Any]:
         looked_at = min(source["rows"], quota)
         lengths: dict[str, list[int]] = {"query": [], "pos": [], "neg": []}
         for place in range(source["first"], source["first"] + looked_at):
-            row = rows[place]
+            row = as_pair(rows[place])
             lengths["query"].append(len(row["query"]))
             lengths["pos"].extend(map(len, row["pos"]))
             lengths["neg"].extend(map(len, row["neg"]))

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bgeprep.report.figures import reject_files, scan_rejects, streamed
+from bgeprep.report.figures import as_pair, reject_files, scan_rejects, streamed
 from bgeprep.report.reasons import order
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _twins(rows: ShardSet, pairs: list[dict[str, Any]]) -> dict[tuple[str, str, 
         for hit in streamed(query, parts[0].parent):
             origin = (name, hit["origin_file"], hit["origin_line"])
             if origin in wanted:
-                found[origin] = rows[source["first"] + hit["place"]]
+                found[origin] = as_pair(rows[source["first"] + hit["place"]])
     return found
 
 
@@ -173,7 +173,7 @@ def _kept(rows: ShardSet) -> list[dict[str, Any]]:
     for source in sources:
         if source in largest:
             for place in range(source["first"], source["first"] + min(each, source["rows"])):
-                row = rows[place]
+                row = as_pair(rows[place])
                 shown.append(
                     {
                         "source": row["source"],

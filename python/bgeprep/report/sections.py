@@ -17,6 +17,7 @@ __all__ = ["benchmarks", "drops", "lengths", "scores", "settings", "sources"]
 #: Sources listed one by one; of more, the smallest are summed up.
 SOURCES_SHOWN = 100
 SOURCES_WITH_LENGTHS = 40
+_ROLES = {"query": "queries", "pos": "positives", "neg": "negatives"}
 
 
 def sources(figures: dict[str, Any]) -> Markup:
@@ -72,6 +73,8 @@ def drops(figures: dict[str, Any]) -> Markup:
     if not names:
         return tag("p", "Nothing was dropped.", class_="intro")
     most = max([*dropped.values(), 1])
+    # of a document there is nothing but the row itself
+    parts = () if figures["kind"] == "text" else ("positives", "negatives")
     rows = []
     for name in names:
         reason, number = look_up(name), dropped.get(name, 0)
@@ -82,10 +85,7 @@ def drops(figures: dict[str, Any]) -> Markup:
                 tables.cell(count(number) if number else "–"),
                 tables.cell(share(number, read) if number else "–"),
                 tables.cell(bar(f"{name}: {count(number)} rows", number / most, reason.family), "wide"),
-                *[
-                    tables.cell(count(removed[part][name]) if name in removed[part] else "–")
-                    for part in ("positives", "negatives")
-                ],
+                *[tables.cell(count(removed[part][name]) if name in removed[part] else "–") for part in parts],
             )
         )
     total = read - figures["rows_kept"]
@@ -96,7 +96,7 @@ def drops(figures: dict[str, Any]) -> Markup:
             tables.cell(count(total)),
             tables.cell(share(total, read)),
             tables.cell(None, "wide"),
-            *[tables.cell(count(sum(removed[part].values()))) for part in ("positives", "negatives")],
+            *[tables.cell(count(sum(removed[part].values()))) for part in parts],
             class_="sum",
         )
     )
@@ -105,15 +105,14 @@ def drops(figures: dict[str, Any]) -> Markup:
         tables.number("Rows"),
         tables.number("Of those read"),
         tables.head(""),
-        tables.number("Positives"),
+        *(tables.number(part.capitalize()) for part in parts),
     ]
-    head.append(tables.number("Negatives"))
+    apart = "Single positives and negatives were removed from rows that stay, and count apart." if parts else ""
     missing = figures["rejects"]["missing"]
     return join(
         tag(
             "p",
-            "Rows read are rows kept and rows dropped, to the last one. Single positives and negatives were removed "
-            "from rows that stay, and count apart.",
+            f"Rows read are rows kept and rows dropped, to the last one. {apart}".rstrip(),
             class_="intro",
         ),
         tables.table("Drops by reason", head, rows),
@@ -132,10 +131,9 @@ def lengths(figures: dict[str, Any]) -> Markup | None:
     listed = {source["name"]: source for source in figures["sources"]}
     filled.sort(key=lambda entry: -listed[entry["name"]]["rows"])
     shown = filled[:SOURCES_WITH_LENGTHS]
+    roles = {"query": "titles", "pos": "texts"} if figures["kind"] == "text" else _ROLES
     used = [
-        place
-        for place in range(len(found["edges"]))
-        if any(entry[role][place] for entry in shown for role in ("query", "pos", "neg"))
+        place for place in range(len(found["edges"])) if any(entry[role][place] for entry in shown for role in roles)
     ]
     first, end = min(used), max(used) + 1
     edges = found["edges"][first:end]
@@ -147,8 +145,8 @@ def lengths(figures: dict[str, Any]) -> Markup | None:
                 tables.breakable(entry["name"]), "all rows" if entry["whole"] else f"first {count(entry['rows'])} rows"
             )
         ]
-        for role, words in (("query", "queries"), ("pos", "positives"), ("neg", "negatives")):
-            if not stats[role]["count"]:
+        for role, words in roles.items():
+            if not (stats[role]["count"] and stats[role]["max"]):
                 cells.append(tables.cell("–", "none"))
                 continue
             figures_of = stats[role]
@@ -175,7 +173,12 @@ def lengths(figures: dict[str, Any]) -> Markup | None:
             f"longest are of all texts. {told}",
             class_="intro",
         ),
-        tables.table("Lengths in characters", ["Source", "Queries", "Positives", "Negatives"], rows, "lengths-table"),
+        tables.table(
+            "Lengths in characters",
+            ["Source", *(words.capitalize() for words in roles.values())],
+            rows,
+            "lengths-table",
+        ),
         tag("p", f"{count(left_out)} smaller sources are not shown.", class_="faint") if left_out else None,
     )
 

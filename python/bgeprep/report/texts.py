@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from typing import Any
 
 from bgeprep.report.markup import Child, Markup, count, join, tag
@@ -60,11 +61,11 @@ def pairs(figures: dict[str, Any]) -> Markup | None:
         f"; texts are cut to {count(CHARACTERS)} characters. Near duplicates come first, the least alike on top.",
         class_="intro",
     )
-    languages = _languages(figures)
-    return join(intro, [_pair(pair, languages) for pair in shown])
+    shown_as = _manner(figures)
+    return join(intro, [_pair(pair, shown_as) for pair in shown])
 
 
-def _pair(pair: dict[str, Any], languages: dict[str, str | None]) -> Markup:
+def _pair(pair: dict[str, Any], shown_as: _Manner) -> Markup:
     stays = pair["stays"]
     role = {"row": "passage", "positive": "positive", "negative": "negative"}[pair["part"]]
     beside = "positive" if role == "negative" else role
@@ -75,7 +76,7 @@ def _pair(pair: dict[str, Any], languages: dict[str, str | None]) -> Markup:
     else:
         query, stays_query = differences(pair["query"], stays["query"])
         text, stays_text = differences(pair["text"], stays["text"])
-        other = _side("stays", stays, [("query", stays_query), (beside, stays_text)], languages)
+        other = _side("stays", stays, [("query", stays_query), (beside, stays_text)], shown_as)
     # Of exact copies it is 1 by definition, and says nothing.
     similarity = pair["similarity"] if look_up(pair["reason"]).family == "near" else None
     head = tag(
@@ -85,15 +86,15 @@ def _pair(pair: dict[str, Any], languages: dict[str, str | None]) -> Markup:
         tag("span", pair["detail"], class_="faint") if pair["detail"] else None,
         class_="pair-head",
     )
-    dropped = _side("dropped", pair, [("query", query), (role, text)], languages)
+    dropped = _side("dropped", pair, [("query", query), (role, text)], shown_as)
     return tag("article", head, tag("div", dropped, other, class_="sides"), class_="pair")
 
 
-def _side(name: str, row: dict[str, Any], texts: list[tuple[str, Child]], languages: dict[str, str | None]) -> Markup:
+def _side(name: str, row: dict[str, Any], texts: list[tuple[str, Child]], shown_as: _Manner) -> Markup:
     return tag(
         "div",
         tag("p", tag("b", name), " ", _origin(row), class_="side-name"),
-        tag("dl", [[tag("dt", role), _text(text, languages.get(row["source"]))] for role, text in texts]),
+        tag("dl", [[tag("dt", role), _text(text, shown_as.language(row))] for role, text in shown_as.roles(texts)]),
         class_=f"side {name}",
     )
 
@@ -113,17 +114,35 @@ def _chip(name: str) -> Markup:
     return tag("span", tag("code", name), class_=f"chip k-{look_up(name).family}")
 
 
-def _languages(figures: dict[str, Any]) -> dict[str, str | None]:
-    return {source["name"]: source["language"] for source in figures["sources"]}
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    """How texts of the set are shown: the language of each source, and whether rows are documents."""
+
+    languages: dict[str, str]
+    documents: bool
+
+    def language(self, row: dict[str, Any]) -> str | None:
+        return self.languages.get(row["source"])
+
+    def roles(self, texts: list[tuple[str, Child]]) -> list[tuple[str, Child]]:
+        """The texts under their names: of a document a title, where it has one, and a text."""
+        if not self.documents:
+            return texts
+        return [("title" if role == "query" else "text", text) for role, text in texts if text or role != "query"]
+
+
+def _manner(figures: dict[str, Any]) -> _Manner:
+    languages = {source["name"]: source["language"] for source in figures["sources"]}
+    return _Manner(languages, figures["kind"] == "text")
 
 
 def samples(figures: dict[str, Any]) -> Markup | None:
     """Dropped rows by reason in one column, kept rows by source in the other."""
-    languages = _languages(figures)
+    shown_as = _manner(figures)
     dropped = [line for line in figures["samples"]["dropped"] if line["reason"] != "in_benchmark"]
     kept = figures["samples"]["kept"]
-    left = [_dropped(line, languages) for line in dropped]
-    right = [_kept(row, languages) for row in kept]
+    left = [_dropped(line, shown_as) for line in dropped]
+    right = [_kept(row, shown_as) for row in kept]
     nothing = tag("p", "No row was dropped for a reason that is not shown above.", class_="faint")
     return tag(
         "div",
@@ -133,23 +152,23 @@ def samples(figures: dict[str, Any]) -> Markup | None:
     )
 
 
-def _dropped(line: dict[str, Any], languages: dict[str, str | None]) -> Markup:
+def _dropped(line: dict[str, Any], shown_as: _Manner) -> Markup:
     role = {"row": "text", "positive": "positive", "negative": "negative"}[line["part"]]
     return tag(
         "article",
         tag("p", _chip(line["reason"]), " ", tag("span", line["detail"], class_="faint"), class_="pair-head"),
-        _side("dropped", line, [("query", line["query"]), (role, line["text"])], languages),
+        _side("dropped", line, [("query", line["query"]), (role, line["text"])], shown_as),
         class_="pair",
     )
 
 
-def _kept(row: dict[str, Any], languages: dict[str, str | None]) -> Markup:
+def _kept(row: dict[str, Any], shown_as: _Manner) -> Markup:
     texts: list[tuple[str, Child]] = [("query", row["query"])]
     for role, words in (("pos", "positive"), ("neg", "negative")):
         texts += [(words, text) for text in row[role]]
         if row["more"][role]:
             texts.append(("", tag("span", f"and {count(row['more'][role])} more", class_="faint")))
-    return tag("article", _side("kept", row, texts, languages), class_="pair")
+    return tag("article", _side("kept", row, texts, shown_as), class_="pair")
 
 
 def benchmark_hits(figures: dict[str, Any]) -> Markup | None:
@@ -157,7 +176,7 @@ def benchmark_hits(figures: dict[str, Any]) -> Markup | None:
     hits = [line for line in figures["samples"]["dropped"] if line["reason"] == "in_benchmark"]
     if not hits:
         return None
-    languages = _languages(figures)
+    shown_as = _manner(figures)
     shown = []
     for line in hits:
         similarity = line["similarity"]
@@ -168,6 +187,6 @@ def benchmark_hits(figures: dict[str, Any]) -> Markup | None:
             tag("span", line["detail"], class_="faint") if line["detail"] else None,
             class_="pair-head",
         )
-        side = _side("dropped", line, [("query", line["query"]), ("text", line["text"])], languages)
+        side = _side("dropped", line, [("query", line["query"]), ("text", line["text"])], shown_as)
         shown.append(tag("article", head, side, class_="pair"))
     return join(tag("h3", "Examples"), tag("div", shown, class_="two"))

@@ -15,6 +15,7 @@ fn options() -> ReadOptions {
         header: None,
         delimiter: None,
         quoting: None,
+        cut: None,
         max_line_bytes: 1 << 20,
         chunk_bytes: CHUNK_BYTES,
     }

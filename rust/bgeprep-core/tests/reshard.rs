@@ -86,6 +86,7 @@ fn source(name: &str, input: InputFile, against: bool) -> SourceSpec {
             header: None,
             delimiter: None,
             quoting: None,
+            cut: None,
             max_line_bytes: 1 << 20,
             chunk_bytes: CHUNK_BYTES,
         },

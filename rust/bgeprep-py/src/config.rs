@@ -13,7 +13,7 @@ use bgeprep_core::config::{
 };
 use bgeprep_core::exclude::{BenchmarkFile, BenchmarkKind, BenchmarkSpec, ExcludeRules, FileRole};
 use bgeprep_core::pair::Task;
-use bgeprep_core::read::{CHUNK_BYTES, ColumnMapping, Format, LabelMeaning, ReadOptions};
+use bgeprep_core::read::{CHUNK_BYTES, ColumnMapping, Cut, Format, LabelMeaning, ReadOptions};
 use bgeprep_core::store::Stores;
 use bgeprep_core::{Error, Result};
 use pyo3::prelude::*;
@@ -114,6 +114,7 @@ struct SourceConfig {
     header: Option<bool>,
     delimiter: Option<String>,
     quoting: Option<bool>,
+    cut: Option<String>,
     task: String,
     language: String,
     weight: Option<f64>,
@@ -268,6 +269,13 @@ fn source_spec(source: Source, read: &ReadConfig, stores: &Stores) -> Result<Sou
         Some([byte]) => Some(*byte),
         Some(_) => return Err(Error::config(key("delimiter"), "expected one ASCII character")),
     };
+    let cut = match config.cut.as_deref() {
+        None => None,
+        Some(name) => {
+            let message = || format!("expected paragraph, document or line, found {name}");
+            Some(Cut::from_name(name).ok_or_else(|| Error::config(key("cut"), message()))?)
+        }
+    };
     let mut columns = ColumnMapping::default();
     for (role, names) in config.columns {
         let slot = match role.as_str() {
@@ -317,6 +325,7 @@ fn source_spec(source: Source, read: &ReadConfig, stores: &Stores) -> Result<Sou
             header: config.header,
             delimiter,
             quoting: config.quoting,
+            cut,
             max_line_bytes: read.max_line_bytes,
             chunk_bytes: CHUNK_BYTES,
         },

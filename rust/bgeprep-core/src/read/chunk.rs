@@ -8,7 +8,7 @@ use arrow_array::RecordBatch;
 
 use super::field::head;
 use super::roles::{Columns, Layout, Row};
-use super::{Body, Record, Unmapped, csv, json, set, table};
+use super::{Body, Record, Unmapped, csv, json, set, table, txt};
 use crate::Result;
 use crate::report::Reason;
 use crate::shard::ShardSet;
@@ -29,6 +29,8 @@ pub(super) enum Data {
     Lines { bytes: Vec<u8>, first: u64 },
     /// CSV or TSV records; `first` is the number of the first line.
     Csv { bytes: Vec<u8>, first: u64 },
+    /// Plain text; `first` is the number of the first line.
+    Text { bytes: Vec<u8>, first: u64 },
     /// Elements of a JSON array: where each lies; `first` is the number of the first element.
     Elements { bytes: Vec<u8>, spans: Vec<(usize, usize)>, first: u64 },
     /// Rows of a table; `first` is the number of the first row.
@@ -55,6 +57,7 @@ impl Chunk {
         let result = match &self.data {
             Data::Lines { bytes, first } => lines(bytes, *first, &mut columns, visit),
             Data::Csv { bytes, first } => csv::records(bytes, *first, &mut columns, visit),
+            Data::Text { bytes, first } => txt::records(bytes, *first, &columns, visit),
             Data::Elements { bytes, spans, first } => elements(bytes, spans, *first, &mut columns, visit),
             Data::Rows { batch, first } => table::records(batch, *first, &mut columns, visit),
             Data::Set { set, ids, first } => set::records(set, ids.clone(), *first, visit),

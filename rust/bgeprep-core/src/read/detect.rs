@@ -10,7 +10,8 @@ use super::element::{End, Scanner};
 use super::json;
 use super::lines::LineReader;
 use super::roles::{Columns, Layout, Row};
-use super::{ChunkReader, Format, ReadOptions, arrow, parquet, tabular};
+use super::txt::Cut;
+use super::{ChunkReader, Format, ReadOptions, arrow, parquet, tabular, txt};
 use crate::store::Location;
 use crate::{Error, Result};
 
@@ -26,6 +27,7 @@ pub(super) fn layout(path: &Path, options: &ReadOptions) -> Layout {
         header: Vec::new(),
         delimiter: b',',
         quoting: false,
+        cut: options.cut.unwrap_or(Cut::Paragraph),
     }
 }
 
@@ -79,6 +81,12 @@ pub(super) fn open(from: &Location, options: &ReadOptions) -> Result<Box<dyn Chu
             open_table(input, layout, &text, whole, &dialect, options)
         }
         TextFormat::Table(dialect) => open_table(input, layout, &text, whole, &dialect, options),
+        TextFormat::Named(Format::Txt) => {
+            if options.cut.is_none() {
+                layout.cut = txt::settle(path, &text)?;
+            }
+            Ok(Box::new(LineReader::new(input, Arc::new(layout), Format::Txt, 1, chunk_bytes)))
+        }
         TextFormat::Named(_) => {
             layout.labelled |= is_labelled(&layout, text.lines());
             Ok(Box::new(LineReader::new(input, Arc::new(layout), Format::Jsonl, 1, chunk_bytes)))
@@ -165,6 +173,9 @@ enum TextFormat {
 
 fn text_format(path: &Path, text: &str, whole: bool, options: &ReadOptions) -> Result<TextFormat> {
     let extension = extension(path);
+    if extension == "txt" && options.cut.is_some() {
+        return Ok(TextFormat::Named(Format::Txt));
+    }
     let start = text.trim_ascii_start();
     let first_line = start.lines().next().unwrap_or_default().trim();
     let first_line_is_json =
@@ -190,9 +201,12 @@ fn text_format(path: &Path, text: &str, whole: bool, options: &ReadOptions) -> R
     if let Some(dialect) = tabular::detect(text, whole, &extension, options) {
         return Ok(TextFormat::Table(dialect));
     }
+    if extension == "txt" {
+        return Ok(TextFormat::Named(Format::Txt));
+    }
     let shown: String = first_line.chars().take(60).collect();
     let message = format!(
-        "no known format; expected JSON lines, a JSON array, CSV, TSV, Parquet or Arrow, found `{shown}`; hint: set format for this source, or move the file away"
+        "no known format; expected JSON lines, a JSON array, CSV, TSV, Parquet or Arrow, found `{shown}`; hint: set format for this source (format = \"txt\" if it is plain text), or move the file away"
     );
     Err(Error::corpus(path, None, message))
 }

@@ -1,4 +1,4 @@
-//! Cuts JSONL, CSV and TSV into chunks of whole records.
+//! Cuts JSONL, CSV, TSV and plain text into chunks of whole records.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use super::csv::strip_line_end;
 use super::field::{HEAD_BYTES, head};
 use super::quotes::Scanner;
 use super::roles::Layout;
+use super::txt::{BlankLines, Cut};
 use super::{ChunkReader, Format};
 use crate::{Error, Result};
 
@@ -18,6 +19,10 @@ pub(super) enum Ends {
     Lines,
     /// At line ends outside quotes.
     Quotes(Scanner),
+    /// Behind every blank line.
+    BlankLines(BlankLines),
+    /// At the end of the file alone.
+    File,
 }
 
 impl Ends {
@@ -26,6 +31,8 @@ impl Ends {
         match self {
             Self::Lines => memchr::memchr(b'\n', bytes).map(|at| at + 1),
             Self::Quotes(scanner) => scanner.record_end(bytes),
+            Self::BlankLines(blank) => blank.record_end(bytes),
+            Self::File => None,
         }
     }
 
@@ -33,9 +40,10 @@ impl Ends {
     fn last(&mut self, bytes: &[u8]) -> Option<usize> {
         match self {
             Self::Lines => memchr::memrchr(b'\n', bytes).map(|at| at + 1),
-            Self::Quotes(scanner) => {
+            Self::File => None,
+            Self::Quotes(_) | Self::BlankLines(_) => {
                 let mut last = None;
-                while let Some(end) = scanner.record_end(&bytes[last.unwrap_or(0)..]) {
+                while let Some(end) = self.first(&bytes[last.unwrap_or(0)..]) {
                     last = Some(last.unwrap_or(0) + end);
                 }
                 last
@@ -45,13 +53,13 @@ impl Ends {
 
     fn is_open(&self) -> bool {
         match self {
-            Self::Lines => false,
+            Self::Lines | Self::BlankLines(_) | Self::File => false,
             Self::Quotes(scanner) => scanner.is_open(),
         }
     }
 }
 
-/// Reads records that end in a line break.
+/// Reads records that end where a line does.
 pub(super) struct LineReader {
     input: Input,
     layout: Arc<Layout>,
@@ -68,8 +76,12 @@ pub(super) struct LineReader {
 impl LineReader {
     /// `line` is the number of the line at which the input now stands.
     pub(super) fn new(input: Input, layout: Arc<Layout>, format: Format, line: u64, chunk_bytes: usize) -> Self {
-        let quoted = format != Format::Jsonl && layout.quoting;
-        let ends = if quoted { Ends::Quotes(Scanner::new(layout.delimiter)) } else { Ends::Lines };
+        let ends = match format {
+            Format::Txt if layout.cut == Cut::Paragraph => Ends::BlankLines(BlankLines::default()),
+            Format::Txt if layout.cut == Cut::Document => Ends::File,
+            Format::Csv | Format::Tsv if layout.quoting => Ends::Quotes(Scanner::new(layout.delimiter)),
+            _ => Ends::Lines,
+        };
         Self { input, layout, format, ends, chunk_bytes, pending: Vec::new(), scanned: 0, line }
     }
 
@@ -115,7 +127,11 @@ impl LineReader {
     fn chunk(&mut self, bytes: Vec<u8>) -> Chunk {
         let first = self.line;
         self.line += line_breaks(&bytes);
-        let data = if self.format == Format::Jsonl { Data::Lines { bytes, first } } else { Data::Csv { bytes, first } };
+        let data = match self.format {
+            Format::Jsonl => Data::Lines { bytes, first },
+            Format::Txt => Data::Text { bytes, first },
+            _ => Data::Csv { bytes, first },
+        };
         Chunk::new(&self.layout, data)
     }
 }

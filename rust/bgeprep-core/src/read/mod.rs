@@ -3,7 +3,7 @@
 //! ```text
 //!  file ─ container ─► detect ─► cutter (lines, elements, row batches) ─► Chunk      under a lock, cheap
 //!           (gz …)     (format)                                            │
-//!                                                     json · csv · table ◄─┘         in a worker
+//!                                                     json · csv · table · txt ◄─┘         in a worker
 //!                                                              │
 //!                                    columns + labels ─► assemble ─► RawPair or a counted reject
 //! ```
@@ -45,6 +45,7 @@ mod tests_cutting;
 #[cfg(test)]
 mod tests_damaged;
 mod text_lines;
+mod txt;
 mod unmapped;
 
 use std::borrow::Cow;
@@ -62,6 +63,7 @@ pub use labels::LabelMeaning;
 pub use set::open_part;
 pub use spool::spool;
 pub use text_lines::TextLines;
+pub use txt::Cut;
 pub use unmapped::Unmapped;
 
 /// Bytes of whole records that a chunk aims to hold.
@@ -83,7 +85,9 @@ pub struct ReadOptions {
     pub delimiter: Option<u8>,
     /// Whether `"` quotes fields; `None` for yes in CSV and for what the content says in TSV.
     pub quoting: Option<bool>,
-    /// Longest line, CSV record or array element in bytes; a longer one is skipped and counted.
+    /// What of plain text is one document; `None` for the lines between blank ones, where there are any.
+    pub cut: Option<Cut>,
+    /// Longest line, CSV record, array element or plain text in bytes; a longer one is skipped and counted.
     pub max_line_bytes: usize,
     /// Bytes a chunk aims to hold, [`CHUNK_BYTES`] outside tests.
     pub chunk_bytes: usize,
@@ -106,12 +110,14 @@ pub enum Format {
     Parquet,
     /// Arrow IPC, file or stream format.
     Arrow,
+    /// Plain text.
+    Txt,
 }
 
 impl Format {
     /// All formats, as a config may name them.
-    pub const ALL: [Self; 7] =
-        [Self::Auto, Self::Jsonl, Self::JsonArray, Self::Csv, Self::Tsv, Self::Parquet, Self::Arrow];
+    pub const ALL: [Self; 8] =
+        [Self::Auto, Self::Jsonl, Self::JsonArray, Self::Csv, Self::Tsv, Self::Parquet, Self::Arrow, Self::Txt];
 
     /// The name used in configs.
     pub fn name(self) -> &'static str {
@@ -123,6 +129,7 @@ impl Format {
             Self::Tsv => "tsv",
             Self::Parquet => "parquet",
             Self::Arrow => "arrow",
+            Self::Txt => "txt",
         }
     }
 
@@ -149,7 +156,7 @@ pub trait ChunkReader: Send {
 /// One record with its place in the input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record<'a> {
-    /// Physical line where the record starts (JSONL, CSV, TSV), element (JSON array) or row
+    /// Physical line where the record starts (JSONL, CSV, TSV, plain text), element (JSON array) or row
     /// (Parquet, Arrow), each counted from 1.
     pub line: u64,
     /// What it holds.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::columns::{Claim, ColumnMapping, Role, config_key};
 use super::field::Field;
 use super::labels::LabelMeaning;
+use super::txt::Cut;
 use super::unmapped::Unmapped;
 use crate::report::Reason;
 use crate::{Error, Result};
@@ -24,6 +25,8 @@ pub(super) struct Layout {
     pub(super) header: Vec<String>,
     pub(super) delimiter: u8,
     pub(super) quoting: bool,
+    /// What of plain text is one document.
+    pub(super) cut: Cut,
 }
 
 /// The fields of one record with the number of their column.

@@ -86,16 +86,18 @@ impl<'a> Sample<'a> {
 pub(super) fn detect(text: &str, whole: bool, extension: &str, options: &ReadOptions) -> Option<Dialect> {
     let by_name = Format::from_name(extension);
     let candidates: &[Format] = match (options.delimiter, by_name) {
-        (_, Some(Format::Csv)) | (Some(_), None) => &[Format::Csv],
+        (_, Some(Format::Csv)) | (Some(_), None | Some(Format::Txt)) => &[Format::Csv],
         _ => &[Format::Tsv, Format::Csv],
     };
     for format in candidates {
         let dialect = dialect(text, whole, *format, options);
         let sample = Sample::take(text, whole, dialect.delimiter, dialect.quoting);
         let header = sample.first().len() >= 2 && is_header(sample.first(), &options.columns);
-        // Commas are common in prose: without the file's name only a known header is proof.
+        // Commas are common in prose: without the file's name only a known header is proof, and in a file that calls
+        // itself text not even that, if the lines below it are no rows.
         let told = *format == Format::Tsv || by_name == Some(Format::Csv) || options.delimiter.is_some();
-        if header || (told && sample.is_consistent()) {
+        let prose = extension == "txt" && !sample.is_consistent();
+        if (header && !prose) || (told && sample.is_consistent()) {
             return Some(dialect);
         }
     }

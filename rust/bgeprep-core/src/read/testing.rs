@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::columns::ColumnMapping;
 use super::roles::Layout;
+use super::txt::Cut;
 use super::{Body, CHUNK_BYTES, ChunkReader, Format, ReadOptions, Unmapped, open};
 use crate::Result;
 
@@ -18,6 +19,7 @@ pub(super) fn options() -> ReadOptions {
         header: None,
         delimiter: None,
         quoting: None,
+        cut: None,
         max_line_bytes: 1 << 20,
         chunk_bytes: CHUNK_BYTES,
     }
@@ -33,6 +35,7 @@ pub(super) fn layout(columns: ColumnMapping) -> Layout {
         header: Vec::new(),
         delimiter: b',',
         quoting: true,
+        cut: Cut::Paragraph,
     }
 }
 
