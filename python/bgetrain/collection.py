@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bgetrain.errors import BgetrainError
 
-__all__ = ["Collection", "CollectionError", "Qrels", "find_collections", "open_collection"]
+__all__ = ["Collection", "CollectionError", "Qrels", "find_collections", "open_collection", "read_lines"]
 
 Qrels = dict[str, dict[str, int]]
 """query id → document id → grade."""
@@ -177,7 +177,7 @@ def open_collection(folder: str | Path, split: str = "test") -> Collection:
 def _read_qrels(path: Path) -> Qrels:
     """Judgements of three or four columns; a judgement given twice must have one grade."""
     qrels: Qrels = {}
-    for line, text in _lines(path):
+    for line, text in read_lines(path):
         if not text.strip():
             continue
         # Tabs where there are any: an id may hold spaces. trec_eval's own files use spaces.
@@ -210,7 +210,7 @@ def _whole(value: float) -> int:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     """The JSON objects of a file with their line numbers; ids come back as text."""
-    for line, text in _lines(path):
+    for line, text in read_lines(path):
         if not text.strip():
             continue
         try:
@@ -234,8 +234,12 @@ def _text(path: Path, line: int, row: dict[str, object], key: str, absent: str |
     return value
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file, plain or gzipped, with their numbers from 1."""
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text file, plain or gzipped, with their numbers from 1.
+
+    Raises:
+        CollectionError: what is not UTF-8, or a gzip file that is broken.
+    """
     line = 0
     try:
         with path.open("rb") as head:
