@@ -135,6 +135,10 @@ bench-tokenize: install ## bgeprep.Tokenizer next to HF tokenizers, one core and
 bench-train: install ## a training step next to sentence-transformers and FlagEmbedding; options in ARGS="--passage-max-len 256"
 	$(BIN)/python -m benches.peers.train $(ARGS)
 
+.PHONY: bench-encode
+bench-encode: install ## bgetrain encode next to sentence-transformers on mixed lengths; options in ARGS="--texts 2000"
+	$(BIN)/python -m benches.peers.encode $(ARGS)
+
 .PHONY: bench-learn
 bench-learn: install ## what is learned next to sentence-transformers' trainer; options in ARGS="--pairs FILE --collections DIR"
 	$(BIN)/python -m benches.peers.learning $(ARGS)

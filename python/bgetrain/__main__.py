@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,12 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _HELP = """\
-usage: bgetrain {train,evaluate,report,merge} ...
+usage: bgetrain {train,encode,cluster,score,evaluate,report,merge} ...
 
   train      fine-tune a text encoder on a shard set      (the same as `torchrun python/train.py`)
+  encode     embed the texts of a shard set, a corpus or a file, once
+  cluster    sort the rows of a shard set into topics     (for `bgeprep batches --clusters`, `bgetrain train`)
+  score      score pairs with another model               (for `bgeprep shard --scores`)
   evaluate   measure a model on retrieval collections
   report     make the page of a run again, finished or not (report.html)
   merge      average the weights of models
@@ -43,11 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return train(words[1:])
     if verb == "evaluate":
         return _evaluate(words[1:])
+    if verb in {"encode", "cluster", "score"}:
+        return _between(verb, words[1:])
     if verb == "report":
         return _report(words[1:])
     if verb == "merge":
         return _merge(words[1:])
-    sys.stderr.write(f"error: unknown verb {verb}: expected train, evaluate, report or merge\n")
+    sys.stderr.write(f"error: unknown verb {verb}: expected train, encode, cluster, score, evaluate, report or merge\n")
     return 2
 
 
@@ -58,6 +64,18 @@ def _evaluate(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bgetrain evaluate", description=evaluate.__doc__)
     evaluate.add_arguments(parser)
     return report(lambda: evaluate.run(parser.parse_args(words)))
+
+
+def _between(verb: str, words: list[str]) -> int:
+    """What is done between the stages of training, on one process or under torchrun."""
+    from bgetrain.main import report
+
+    module = importlib.import_module({"encode": "bgetrain.encode_texts"}.get(verb, f"bgetrain.{verb}"))
+    parser = argparse.ArgumentParser(
+        prog=f"bgetrain {verb}", description=module.TEACHING, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(parser)
+    return report(lambda: module.run(parser.parse_args(words)))
 
 
 def _merge(words: list[str]) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -23,9 +23,11 @@ from bgetrain.padding import TokenRows
 from bgetrain.precision import plain_fp32
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from bgetrain.encode import Encoder
 
-__all__ = ["Precision", "TextTokens", "ahead", "embed_rows", "model_hash"]
+__all__ = ["Precision", "TextTokens", "ahead", "embed_rows", "model_hash", "weights_hash"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -125,16 +127,23 @@ def model_hash(encoder: Encoder) -> str:
 
     Neither the folder's name nor the instruction is part of it, and nothing that no vector needs (the pooler head).
     """
+    return weights_hash(
+        encoder.backbone, encoder.tokenizer, {"pooling": encoder.pooling, "normalize": encoder.normalize}
+    )
+
+
+def weights_hash(model: nn.Module, tokenizer: Any, more: dict[str, Any]) -> str:  # noqa: ANN401 - see Encoder.__init__
+    """SHA-256 of a transformers model, its tokenizer, and what else decides what it says."""
     digest = hashlib.sha256()
-    backbone: Any = encoder.backbone
-    config = {key: value for key, value in backbone.config.to_dict().items() if key not in _NO_MATTER}
-    tokenizer = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
+    stored: dict[str, Any] = cast("Any", model).config.to_dict()
+    config = {key: value for key, value in stored.items() if key not in _NO_MATTER}
+    text = json.loads(tokenizer.backend_tokenizer.to_str())
     # what the last call asked for stays in the tokenizer and says nothing of it
-    tokenizer.pop("truncation", None)
-    tokenizer.pop("padding", None)
-    said = {"config": config, "tokenizer": tokenizer, "pooling": encoder.pooling, "normalize": encoder.normalize}
+    text.pop("truncation", None)
+    text.pop("padding", None)
+    said = {"config": config, "tokenizer": text, **more}
     digest.update(json.dumps(said, sort_keys=True, default=str).encode())
-    for name, weight in sorted(encoder.backbone.state_dict().items()):
+    for name, weight in sorted(model.state_dict().items()):
         if not name.startswith("pooler."):
             values = weight.detach().cpu().contiguous().flatten().view(torch.uint8)
             digest.update(f"\n{name} {weight.dtype} {list(weight.shape)}\n".encode())

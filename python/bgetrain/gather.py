@@ -11,6 +11,7 @@ keeps the gradient of the rank's own rows gives another, wrong direction.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,7 +23,7 @@ import torch.distributed as dist
 from bgetrain.errors import LaunchError, RankError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -32,9 +33,11 @@ __all__ = [
     "broadcast_parameters",
     "broadcast_text",
     "exchange",
+    "from_main",
     "gather_rows",
     "gather_rows_with_gradient",
     "join",
+    "joined",
     "leave",
     "lost_a_rank",
     "sum_over_ranks",
@@ -105,6 +108,34 @@ def leave(ranks: Ranks) -> None:
         dist.destroy_process_group()
 
 
+@contextlib.contextmanager
+def joined(*, use_cpu: bool, timeout_seconds: int = 86_400) -> Iterator[Ranks]:
+    """Meets the other ranks for a block of work, and says goodbye at its end.
+
+    Args:
+        use_cpu: stay on the CPU where a GPU is present.
+        timeout_seconds: how long a rank waits for the others; a day, since ranks that share work in parts meet only
+            when it is done.
+
+    Yields:
+        The place of this process.
+
+    Raises:
+        RankError: another rank has ended; and what `join` raises.
+    """
+    ranks = join(use_cpu=use_cpu, timeout_seconds=timeout_seconds)
+    try:
+        yield ranks
+    except RuntimeError as error:
+        if not lost_a_rank(error):
+            raise
+        raise RankError(
+            f"rank {ranks.rank}: another rank has ended", hint="what it said stands above, nothing where it was killed"
+        ) from error
+    finally:
+        leave(ranks)
+
+
 def lost_a_rank(error: BaseException) -> bool:
     """Whether an error is that of a collective whose other side has gone."""
     return isinstance(error, dist.DistError) or (type(error) is RuntimeError and "gloo" in str(error))
@@ -134,6 +165,26 @@ def broadcast_text(text: str, ranks: Ranks) -> str:
     box: list[Any] = [text if ranks.is_main else None]
     dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     return str(box[0])
+
+
+def from_main(work: Callable[[], str], ranks: Ranks) -> str:
+    """Does on rank 0 what one process has to do, and gives every rank the text it returns; every rank must call it.
+
+    Raises:
+        LaunchError: rank 0 raised an error, on the other ranks; what it raised, on rank 0.
+    """
+    made, failure = "", None
+    if ranks.is_main:
+        try:
+            made = work()
+        except Exception as error:
+            failure = error
+    said = broadcast_text(f"{int(failure is not None)}{made}", ranks)
+    if failure is not None:
+        raise failure
+    if said.startswith("1"):
+        raise LaunchError("the first process could not begin")
+    return said[1:]
 
 
 def broadcast_parameters(module: torch.nn.Module, ranks: Ranks) -> None:

@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -117,23 +118,19 @@ def shared_parts(
         LaunchError: the first process raised an error, or does not see what others wrote.
         OSError: the folder cannot be written.
     """
-    from bgetrain.gather import broadcast_text, exchange
+    from bgetrain.gather import exchange, from_main
 
     described = {"format": _FORMAT, "kind": kind, **work}
     with contextlib.ExitStack() as held:
-        missing: list[int] | None = None
-        failure: Exception | None = None
-        if ranks.is_main:
-            try:
-                missing = _begin(folder, described, files, held, overwrite=overwrite)
-            except (BgetrainError, OSError) as error:
-                failure = error
-        missing = json.loads(broadcast_text(json.dumps(missing), ranks))
-        if failure is not None:
-            raise failure
-        if missing is None:
-            raise LaunchError("the first process could not begin")
-        yield missing[ranks.rank :: ranks.world_size]
+        missing = json.loads(
+            from_main(lambda: json.dumps(_begin(folder, described, files, held, overwrite=overwrite)), ranks)
+        )
+        try:
+            yield missing[ranks.rank :: ranks.world_size]
+        except KeyboardInterrupt:
+            if ranks.is_main:
+                sys.stderr.write("\nstopped; the same command goes on\n")
+            raise
         exchange([0], ranks)
         if ranks.is_main and not (folder / _MANIFEST).is_file():
             _finish(folder, described, files)

@@ -37,7 +37,7 @@ __all__ = ["PART_ROWS", "Vectors", "encode_texts", "open_vectors"]
 PART_ROWS = 65_536
 """Most rows of a part."""
 
-_FEWEST_ROWS = 2048
+_FEWEST_ROWS = 1024
 """A part of so many texts loses little to padding; a smaller one loses little when a run is killed."""
 
 _PARTS_WANTED = 256
