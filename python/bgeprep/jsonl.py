@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,12 +37,18 @@ def record(row: dict[str, Any], *, instruction: str = "", task: str | None = Non
     return made | ({"type": _TYPES[task]} if task else {})
 
 
-def lines(rows: ShardSet, only: Iterable[str] = ()) -> Iterator[str]:
+def lines(
+    rows: ShardSet,
+    only: Iterable[str] = (),
+    *,
+    change: Callable[[int, dict[str, Any]], dict[str, Any]] = lambda place, row: row,
+) -> Iterator[str]:
     """The lines of a set, in set order, each with its line break.
 
     Args:
         rows: a set of pairs, or of texts: those become `{"text", "title"}`.
         only: names of the sources to write; none writes all.
+        change: gets place and row, and returns the row that is written.
 
     Raises:
         ShardError: the set has no such source, or is damaged.
@@ -57,7 +63,7 @@ def lines(rows: ShardSet, only: Iterable[str] = ()) -> Iterator[str]:
         if wanted and source["name"] not in wanted:
             continue
         for place in range(source["first"], source["first"] + source["rows"]):
-            row = rows[place]
+            row = change(place, rows[place])
             if texts:
                 made = {"text": row["text"]} | ({"title": row["title"]} if row["title"] else {})
             else:

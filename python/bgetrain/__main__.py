@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _HELP = """\
-usage: bgetrain {train,encode,cluster,score,evaluate,report,merge} ...
+usage: bgetrain {train,encode,cluster,score,mine,evaluate,report,merge} ...
 
   train      fine-tune a text encoder on a shard set      (the same as `torchrun python/train.py`)
   encode     embed the texts of a shard set, a corpus or a file, once
   cluster    sort the rows of a shard set into topics     (for `bgeprep batches --clusters`, `bgetrain train`)
   score      score pairs with another model               (for `bgeprep shard --scores`)
+  mine       find hard negatives for the rows of a shard set
   evaluate   measure a model on retrieval collections
   report     make the page of a run again, finished or not (report.html)
   merge      average the weights of models
@@ -47,13 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return train(words[1:])
     if verb == "evaluate":
         return _evaluate(words[1:])
-    if verb in {"encode", "cluster", "score"}:
+    if verb in {"encode", "cluster", "score", "mine"}:
         return _between(verb, words[1:])
     if verb == "report":
         return _report(words[1:])
     if verb == "merge":
         return _merge(words[1:])
-    sys.stderr.write(f"error: unknown verb {verb}: expected train, encode, cluster, score, evaluate, report or merge\n")
+    sys.stderr.write(
+        f"error: unknown verb {verb}: expected train, encode, cluster, score, mine, evaluate, report or merge\n"
+    )
     return 2
 
 
