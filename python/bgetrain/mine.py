@@ -41,18 +41,18 @@ Mine hard negatives: passages a model finds close to a query and that do not ans
   bgetrain mine --model output/stage2 --from mined/ --out mined2/
   torchrun --nproc_per_node 8 -m bgetrain mine --model output/stage1 --data shards/ --out mined/
 
-Passages come from --pool (a shard set, a folder in the BEIR layout, .jsonl, .txt, .parquet), else from the set itself,
-its positives and negatives. What is known to be a positive never becomes a negative: of any row with the query or a near
-duplicate of it, as the same text or a near duplicate.
+Passages come from --pool (a shard set, a folder in the BEIR layout, .jsonl, .txt, .parquet), else from the set
+itself, its positives and negatives. What is known to be a positive never becomes a negative: of any row with the query
+or a near duplicate of it, as the same text or a near duplicate.
 
 By default the best 15 of the first 200 are taken that score at most 0.95 of the query's lowest-scoring positive
-(NV-Retriever's TopK-PercPos). --range 10-210 is FlagEmbedding's window: then 15 are drawn from it at random, still below
-that ceiling; --max_relative off lifts it, and then many of them are positives that nobody has marked. Ranks are counted
-without known positives.
+(NV-Retriever's TopK-PercPos). --range 10-210 is FlagEmbedding's window: then 15 are drawn from it at random, still
+below that ceiling; --max_relative off lifts it, and then many of them are positives that nobody has marked. Ranks are
+counted without known positives.
 
 Negatives that rows have already are replaced, as FlagEmbedding does; --earlier add keeps them beside the new ones, and
---earlier mix, which --from means, takes half from each. Where negatives are replaced, the scores of the old ones go, and
-those of the positives with them; --write_scores writes the ones of this model or of --reranker.
+--earlier mix, which --from means, takes half from each. Where negatives are replaced, the scores of the old ones go,
+and those of the positives with them; --write_scores writes the ones of this model or of --reranker.
 
 Rows of classification sources stay as they are. A run that was stopped is gone on with by the same command, also with
 another number of processes, and gives the same negatives."""
@@ -198,9 +198,11 @@ def _note(args: argparse.Namespace, encoder: Any, shards: Path, rules: Rules, ea
     from bgeprep.shardset import ShardSet
     from bgetrain.embed import model_hash
 
-    named = ("format", "near", "reranker", "write_scores", "index", "index_lists", "index_probes", "pooling", "dtype")
-    named += ("query_instruction_for_retrieval", "passage_instruction_for_retrieval", "precision")
-    named += ("query_max_len", "passage_max_len")
+    named = [
+        *("format", "near", "reranker", "write_scores", "index", "index_lists", "index_probes", "pooling", "dtype"),
+        *("query_instruction_for_retrieval", "passage_instruction_for_retrieval", "precision"),
+        *("query_max_len", "passage_max_len"),
+    ]
     decided = {name: getattr(args, name) for name in named}
     pool = None if args.pool is None else open_texts(args.pool, "passages").fingerprint
     decided |= {"model": model_hash(encoder), "set": ShardSet.open(shards).hash, "pool": pool, "rules": str(rules)}

@@ -142,8 +142,8 @@ class Chosen:
         """Scores and places of the negatives of a query, best first."""
         number, row = divmod(query, QUERY_BLOCK)
         if number not in self._open:
-            _, _, scores, places = _names(number)
-            self._open[number] = (self._load(scores), self._load(places))
+            names = _names(number)
+            self._open[number] = (self._load(names[2]), self._load(names[3]))
         scores, places = self._open[number]
         kept = places[row] >= 0
         return scores[row][kept], places[row][kept]

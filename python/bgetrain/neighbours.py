@@ -18,6 +18,7 @@ from __future__ import annotations
 import importlib.util
 import mmap
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,8 +160,9 @@ class Neighbours:
                 if filled == len(self._piece):
                     yield start, self._looked_at(self._piece, start)
                     start, filled = start + filled, 0
-            if isinstance(part.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-                part.base.madvise(mmap.MADV_DONTNEED)
+            mapped: object = part.base
+            if isinstance(mapped, mmap.mmap) and sys.platform == "linux":
+                mapped.madvise(mmap.MADV_DONTNEED)
         if filled:
             yield start, self._looked_at(self._piece[:filled], start)
         self._checked = True
