@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         metavar="F",
         help="Jaccard similarity to a positive from which a passage is no negative, or off "
-        "(default: 0.8, unless the set's own keys say which texts are near)",
+        "(default: 0.5, unless the set's own keys say which texts are near)",
     )
     add("--earlier", choices=("replace", "add", "mix"), help="negatives that are there already (default: replace)")
     add("--reranker", metavar="M", help="a cross-encoder that must also find a negative worse than the positives")
@@ -243,7 +243,7 @@ def _embed(
     if own:
         positive_texts = pool  # type: ignore[assignment]
     dedup = ShardSet.open(shards).manifest["config"]["dedup"]["mode"]
-    near = (None if own and dedup == "near" else 0.8) if args.near == "auto" else _number("--near", args.near)
+    near = (None if own and dedup == "near" else 0.5) if args.near == "auto" else _number("--near", args.near)
     pack_if_possible(encoder, args.precision, ranks)
     given = args.query_instruction_for_retrieval
     made: dict[str, Vectors] = {}
