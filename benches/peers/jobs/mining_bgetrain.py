@@ -11,7 +11,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,16 +18,19 @@ import numpy as np
 class Mapped:
     """An array on disk with the face of `bgetrain.vectors.Vectors`."""
 
-    def __init__(self, vectors: Any, order: Any = None) -> None:
+    def __init__(self, vectors: np.ndarray, order: np.ndarray | None = None) -> None:
+        """Vectors, and the row of each text where the texts have another order."""
         self._vectors, self._order = vectors, order
         self.rows, self.dim = (len(vectors) if order is None else len(order)), vectors.shape[1]
         self.manifest = dict.fromkeys(("model", "texts", "prompt", "max_length", "dtype", "precision"), "bench")
 
-    def parts(self) -> Iterator[tuple[int, Any]]:
+    def parts(self) -> Iterator[tuple[int, np.ndarray]]:
+        """See `Vectors`."""
         for first in range(0, self.rows, 65_536):
             yield first, self._vectors[first : first + 65_536]
 
-    def rows_at(self, places: Any) -> Any:
+    def rows_at(self, places: np.ndarray) -> np.ndarray:
+        """See `Vectors`."""
         return np.asarray(self._vectors[places if self._order is None else self._order[places]], dtype=np.float32)
 
 
@@ -54,7 +56,7 @@ def main() -> None:
     print(json.dumps({"pairs": len(queries), "seconds": time.perf_counter() - began, "version": ""}))
 
 
-def whole(arguments: argparse.Namespace, pool: Any, queries: Any) -> None:
+def whole(arguments: argparse.Namespace, pool: np.ndarray, queries: np.ndarray) -> None:
     """From vectors to the file."""
     from bgeprep.jsonl import lines
     from bgeprep.shardset import ShardSet

@@ -24,23 +24,32 @@ class Looked:
     model_card_data = SimpleNamespace(base_model="")
 
     def __init__(self, folder: Path) -> None:
+        """Reads the vectors."""
         self._pool, self._queries = np.load(folder / "pool.npy"), np.load(folder / "queries.npy")
 
-    def _at(self, vectors: Any, texts: list[str], tensors: bool) -> Any:
+    def _at(self, vectors: np.ndarray, texts: list[str], tensors: bool) -> np.ndarray | torch.Tensor:
         found = vectors[[int(text.split()[1]) for text in texts]]
         return torch.from_numpy(found) if tensors else found
 
-    def encode_document(self, texts: list[str], *, convert_to_tensor: bool = False, **_: Any) -> Any:
+    def encode_document(
+        self, texts: list[str], *, convert_to_tensor: bool = False, **_: object
+    ) -> np.ndarray | torch.Tensor:
+        """The vectors of some texts."""
         return self._at(self._pool, list(texts), convert_to_tensor)
 
-    def encode_query(self, texts: list[str], *, convert_to_tensor: bool = False, **_: Any) -> Any:
+    def encode_query(
+        self, texts: list[str], *, convert_to_tensor: bool = False, **_: object
+    ) -> np.ndarray | torch.Tensor:
+        """The vectors of some texts."""
         return self._at(self._queries, list(texts), convert_to_tensor)
 
     def get_embedding_dimension(self) -> int:
+        """Length of a vector."""
         return int(self._pool.shape[1])
 
     @staticmethod
-    def similarity_pairwise(one: Any, other: Any) -> Any:
+    def similarity_pairwise(one: np.ndarray, other: np.ndarray) -> torch.Tensor:
+        """Products row by row."""
         return (torch.as_tensor(one) * torch.as_tensor(other)).sum(dim=1)
 
 
