@@ -147,6 +147,10 @@ bench-encode: install ## bgetrain encode next to sentence-transformers on mixed 
 bench-learn: install ## what is learned next to sentence-transformers' trainer; options in ARGS="--pairs FILE --collections DIR"
 	$(BIN)/python -m benches.peers.learning $(ARGS)
 
+.PHONY: bench-mine
+bench-mine: install ## mining next to bare faiss and sentence-transformers (wants datasets installed); options in ARGS="--rounds 1"
+	$(BIN)/python -m benches.peers.mine $(ARGS)
+
 .PHONY: bench-memory
 bench-memory: install ## peak memory and spill of bgeprep shard as the input grows; options in ARGS="--dedup near"
 	$(BIN)/python -m benches.peers.memory $(ARGS)

@@ -13,7 +13,7 @@ from bgeprep import _native
 from bgeprep.config import ScoresConfig
 from bgeprep.errors import ConfigError
 
-__all__ = ["Scores", "find_scores", "text_hash"]
+__all__ = ["Scores", "find_scores", "text_hash", "text_key"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,3 +59,8 @@ def text_hash(text: str) -> bytes:
     The text is the cleaned one, as it stands in a shard set: `text_hash(row["query"])`, `text_hash(row["pos"][0])`.
     """
     return _native.text_hash(text)
+
+
+def text_key(text: str) -> int:
+    """The exact key of a text: 64 bits of the hash of its normalised form, as shard sets have it."""
+    return _native.text_key(text)

@@ -24,7 +24,7 @@ from bgeprep.objects import is_url
 from bgeprep.scores import Scores, find_scores
 from bgeprep.staging import staged
 
-__all__ = ["RunOptions", "ShardResult", "parse_bytes", "shard"]
+__all__ = ["RunOptions", "ShardResult", "make", "parse_bytes", "shard"]
 
 Report = Callable[[str, int, int, int, int, int, int, int], None]
 Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, Any]
@@ -171,6 +171,21 @@ def shard(
         finally:
             if streams:
                 shutil.rmtree(spool, ignore_errors=True)
+
+
+def make(
+    settings: PrepConfig,
+    sources: list[Source],
+    out: Path,
+    *,
+    threads: int | None,
+    memory: int,
+    overwrite: bool,
+    report: Report | None,
+) -> ShardResult:
+    """The run of `shard` on sources that are found already, in a folder."""
+    threads = threads if threads is not None else len(os.sched_getaffinity(0))
+    return _run(settings, sources, _Target(out, None, None, overwrite), threads, memory, report)
 
 
 def _override(source: Source, overrides: Mapping[str, Any], clean: CleanConfig) -> Source:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import bgeprep
-from bgeprep.cli import batches, convert, look, report, shard, verify
+from bgeprep.cli import batches, convert, export, look, report, shard, verify
 from bgeprep.errors import BgeprepError, ConfigError
 
 __all__ = ["main"]
@@ -27,6 +27,7 @@ examples:
   bgeprep verify shards/                           is every byte as it was written?
   bgeprep verify shards/ --batch-size 32768        and does no batch hold a false negative?
   bgeprep batches shards/ --batch-size 32 --show 3  what shares a batch
+  bgeprep export shards/ --out train.jsonl         FlagEmbedding's JSON lines, for other trainers
   bgeprep report shards/ --out report.html         all of that as a page to look at
   bgeprep recipes                                  published data sets that can be converted; show NAME says more
   bgeprep convert --recipe wikipedia --in dump.xml.bz2 --out texts/
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bgeprep {bgeprep.__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
-    for subject in (shard, look, verify, batches, report, convert):
+    for subject in (shard, look, verify, batches, export, report, convert):
         subject.add(verbs)
 
     return parser
@@ -62,6 +63,7 @@ _VERBS = {
     "show": look.run_show,
     "verify": verify.run,
     "batches": batches.run,
+    "export": export.run,
     "report": report.run,
     "recipes": convert.run_recipes,
     "convert": convert.run,
