@@ -23,6 +23,7 @@ def announce(config: TrainConfig, encoder: Encoder, shards: ShardFacts, state: T
     learning = sum(weight.numel() for weight in encoder.parameters() if weight.requires_grad)
     adapters = f", {learning / 1e6:.2f}M of them in adapters, which alone learn" if config.model.lora_rank else ""
     left = state.total_steps - state.step
+    precision = "fp16 on" if config.run.fp16 else f"bf16 {'on' if config.run.bf16 else 'off'}"
     note(
         f"{config.model.model_name_or_path}: {encoder.num_parameters / 1e6:.1f}M weights{adapters}, "
         f"{encoder.pooling} pooling; "
@@ -30,7 +31,7 @@ def announce(config: TrainConfig, encoder: Encoder, shards: ShardFacts, state: T
         f"{max(0, left)} steps of {state.batch_size} x {state.accumulation} queries on "
         f"{ranks.world_size} x {ranks.device.type}; up to {scope * group - 1:,} negatives a query, "
         f"temperature {config.loss.temperature} (scale {1 / config.loss.temperature:g}), "
-        f"learning rate {config.optim.learning_rate:g}, bf16 {'on' if config.run.bf16 else 'off'}\n"
+        f"learning rate {config.optim.learning_rate:g}, {precision}\n"
         f"{_packing(encoder)}"
         f"output: {config.run.output_dir}"
     )

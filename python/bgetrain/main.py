@@ -328,6 +328,7 @@ def _recipe(
         "weight_decay": config.optim.weight_decay,
         "max_grad_norm": config.optim.max_grad_norm,
         "bf16": config.run.bf16,
+        **({"fp16": True} if config.run.fp16 else {}),
         "seed": config.run.seed,
         "processes": ranks.world_size,
         "device": ranks.device.type,

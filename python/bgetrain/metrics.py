@@ -145,6 +145,7 @@ class MetricLog:
             f"wait {record.data_wait_share:.0%}",
             f"negatives {record.effective_negatives:.1f}",
             f"masked {record.masked}",
+            *([f"skipped {record.skipped}"] if record.skipped else []),
             *([f"likely {record.likely_share:.2%}"] if record.likely_share else []),
             f"memory {record.peak_memory / 1e9:.1f} GB",
             f"left {_clock(left)}",
