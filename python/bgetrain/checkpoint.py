@@ -284,6 +284,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
     Raises:
         CheckpointError: the tensors are not those of this model.
     """
+    if not tensors:
+        # no step was taken yet: with fp16 the first ones may overflow
+        return
     left = dict(tensors)
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):
