@@ -63,8 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(words[1:])
     if verb in _MODULES:
         return _other(verb, words[1:])
-    sys.stderr.write(f"error: unknown verb {verb}: expected one of {', '.join(_VERBS)}
-")
+    sys.stderr.write(f"error: unknown verb {verb}: expected one of {', '.join(_VERBS)}\n")
     return 2
 
 

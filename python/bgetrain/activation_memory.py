@@ -16,6 +16,7 @@ import torch
 
 from bgetrain.gather import exchange
 from bgetrain.padding import TokenRows
+from bgetrain.precision import half_precision
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,6 +65,7 @@ def choose_chunking(
     activation_memory: float | None,
     bf16: bool,
     processes_here: int,
+    fp16: bool = False,
 ) -> Chunking:
     """Measures where needed, and leaves weights, gradients and random states as they were.
 
@@ -75,13 +77,14 @@ def choose_chunking(
         activation_memory: GiB for graphs, or None for what is free.
         bf16: whether the transformer runs under bfloat16 autocast.
         processes_here: processes that share this machine's memory.
+        fp16: whether it runs under float16 autocast instead.
 
     Returns:
         The chunking.
     """
     if grad_cache is not None and micro_batch_tokens is not None:
         return Chunking(micro_batch_tokens, 0 if grad_cache else None)
-    held, peak = _bytes_per_token(encoder, longest, bf16=bf16)
+    held, peak = _bytes_per_token(encoder, longest, bf16=bf16, fp16=fp16)
     if activation_memory is not None:
         room = activation_memory * _GIB
     elif encoder.device.type == "cuda":
@@ -96,7 +99,7 @@ def choose_chunking(
     return Chunking(chunk, {True: 0, False: None, None: keep}[grad_cache])
 
 
-def _bytes_per_token(encoder: Encoder, longest: int, *, bf16: bool) -> tuple[float, float]:
+def _bytes_per_token(encoder: Encoder, longest: int, *, bf16: bool, fp16: bool) -> tuple[float, float]:
     """What a token takes while its graph is kept, and at most while it is computed forth and back."""
     device = encoder.device
     rows = max(1, _PROBE_TOKENS // longest)
@@ -110,7 +113,7 @@ def _bytes_per_token(encoder: Encoder, longest: int, *, bf16: bool) -> tuple[flo
             before = torch.cuda.memory_allocated(device)
         saved = _Saved(encoder)
         with (
-            torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16),
+            half_precision(device, bf16=bf16, fp16=fp16),
             torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack),
         ):
             vectors, _ = encoder.forward_rows(texts, np.arange(rows))

@@ -125,7 +125,7 @@ neftune_noise_alpha | | nothing is added to embeddings
 average_tokens_across_devices | | the loss is the mean over the queries of all processes, exactly
 # Hugging Face, TrainingArguments: precision, memory, speed
 bf16 | = | where the GPU can, unless told otherwise; scores are always fp32
-fp16=false | | --bf16: half the memory too, and no loss scaling
+fp16 | = | for a GPU without bfloat16; the loss scale starts at 65,536 and finds itself
 bf16_full_eval=false | | evaluation computes as training does
 fp16_full_eval=false | | evaluation computes as training does
 tf32=false | | --bf16 is faster; scores need fp32 without TF32

@@ -7,6 +7,7 @@
                            themselves (the model is their average); adapter.safetensors instead: with lora_rank,
                            the adapters and a hash of their base (the model has them merged)
   ema.safetensors          with ema_decay: the average of what is trained, fp32
+  loss_scale.safetensors   with fp16: factor, good steps in a row, skipped steps
   optimizer.safetensors    first and second moments and step count of each weight, by the weight's name
   rng.safetensors          state of the random generators of each rank
   config.toml              all settings of the run
@@ -283,6 +284,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
     Raises:
         CheckpointError: the tensors are not those of this model.
     """
+    if not tensors:
+        # no step was taken yet: with fp16 the first ones may overflow
+        return
     left = dict(tensors)
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):

@@ -311,6 +311,9 @@ class RunConfig:
         None, "GiB a process may fill with graphs [what the GPU has free; a quarter of what a CPU has]", above=0.0
     )
     bf16: bool | None = _setting(None, "compute the transformer in bfloat16 [where the GPU can]")
+    fp16: bool = _setting(
+        False, "compute the transformer in float16 with a loss scale that finds itself, for a GPU without bfloat16"
+    )
     attention: str = _setting(
         "auto",
         "sdpa on padded texts, or varlen: torch's kernel on texts end to end, without padding, on a GPU in bfloat16 "
@@ -343,6 +346,8 @@ class RunConfig:
         _check(self)
         if self.max_steps == 0:
             raise ConfigError("--max_steps 0: expected -1 or at least 1")
+        if self.fp16 and self.bf16:
+            raise ConfigError("--fp16 and --bf16: a run computes in one of them", hint="--bf16 where the GPU can")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

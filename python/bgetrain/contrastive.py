@@ -13,6 +13,7 @@ from bgetrain.encode import Encoder
 from bgetrain.export import save_pretrained
 from bgetrain.objective import batch_gradient
 from bgetrain.packed import packing
+from bgetrain.precision import precision_in_words
 from bgetrain.record import PairRecord, Record
 from bgetrain.resolve import find_chunking, load_guide, model_name, resolve
 
@@ -40,6 +41,7 @@ class Contrastive:
         chunking: how a batch goes through the encoder.
         bf16: run the transformer under bfloat16 autocast.
         guide: tells likely positives, on the device of `ranks`; None for the encoder itself.
+        fp16: run it under float16 autocast instead.
     """
 
     encoder: Encoder
@@ -48,6 +50,7 @@ class Contrastive:
     chunking: Chunking
     bf16: bool = False
     guide: Encoder | None = None
+    fp16: bool = False
 
     @property
     def module(self) -> Encoder:
@@ -59,7 +62,7 @@ class Contrastive:
         """That of pairs."""
         return PairRecord
 
-    def gradient(self, batches: list[TrainBatch]) -> list[Result]:
+    def gradient(self, batches: list[TrainBatch], *, loss_scale: float = 1.0) -> list[Result]:
         """One batch after the other; negatives are not shared between them."""
         step_rows = sum(batch.global_rows for batch in batches)
         return [
@@ -72,6 +75,8 @@ class Contrastive:
                 chunking=self.chunking,
                 bf16=self.bf16,
                 guide=self.guide,
+                fp16=self.fp16,
+                loss_scale=loss_scale,
             )
             for batch in batches
         ]
@@ -138,7 +143,13 @@ class ContrastiveMethod:
         self.encoder.to(ranks.device)
         chunking = find_chunking(config, self.encoder, ranks)
         learner = Contrastive(
-            self.encoder, ranks, config.loss, chunking=chunking, bf16=bool(config.run.bf16), guide=self.guide
+            self.encoder,
+            ranks,
+            config.loss,
+            chunking=chunking,
+            bf16=bool(config.run.bf16),
+            guide=self.guide,
+            fp16=config.run.fp16,
         )
         return learner, chunking.chunk_tokens
 
@@ -155,7 +166,7 @@ class ContrastiveMethod:
             f"{max(0, state.total_steps - state.step)} steps of {state.batch_size} x {state.accumulation} queries on "
             f"{ranks.world_size} x {ranks.device.type}; up to {scope * group - 1:,} negatives a query, "
             f"temperature {config.loss.temperature} (scale {1 / config.loss.temperature:g}), "
-            f"learning rate {config.optim.learning_rate:g}, bf16 {'on' if config.run.bf16 else 'off'}\n"
+            f"learning rate {config.optim.learning_rate:g}, {precision_in_words(config.run)}\n"
             f"{packing(encoder)}"
             f"output: {config.run.output_dir}"
         )
@@ -186,6 +197,7 @@ class ContrastiveMethod:
             "weight_decay": config.optim.weight_decay,
             "max_grad_norm": config.optim.max_grad_norm,
             "bf16": config.run.bf16,
+            **({"fp16": True} if config.run.fp16 else {}),
             "seed": config.run.seed,
             "processes": ranks.world_size,
             "device": ranks.device.type,

@@ -59,7 +59,7 @@ def check_health(record: Record) -> list[Warned]:
                 "a higher --temperature, or harder negatives",
             )
         )
-    elif record.grad_norm == 0.0:
+    elif record.grad_norm == 0.0 and record.skipped < record.steps:
         warned.append(
             Warned(
                 f"step {record.step}: the gradient is exactly 0 at a loss of {record.loss:.4f}: no weight moves",

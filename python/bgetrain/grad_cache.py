@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from bgetrain.precision import half_precision
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
@@ -54,9 +56,10 @@ class CachedVectors:
         replayed: those of them that the backward pass computes again.
     """
 
-    def __init__(self, encoder: Encoder, rows: TokenRows, chunks: list[_Chunk], *, bf16: bool) -> None:
+    def __init__(self, encoder: Encoder, rows: TokenRows, chunks: list[_Chunk], *, bf16: bool, fp16: bool) -> None:
         """Puts the chunks' vectors in the order of the texts."""
-        self._encoder, self._rows, self._chunks, self._bf16 = encoder, rows, chunks, bf16
+        self._encoder, self._rows, self._chunks = encoder, rows, chunks
+        self._bf16, self._fp16 = bf16, fp16
         self.computed = sum(chunk.tokens for chunk in chunks)
         self.replayed = sum(chunk.tokens for chunk in chunks if chunk.rng is not None)
         if chunks:
@@ -68,8 +71,12 @@ class CachedVectors:
             vectors = torch.zeros(0, encoder.dimension, dtype=kind, device=encoder.device)
         self.vectors = vectors.requires_grad_()
 
-    def backward(self) -> None:
-        """Carries the gradient of `vectors` to the weights; once."""
+    def backward(self, loss_scale: float = 1.0) -> None:
+        """Carries the gradient of `vectors` to the weights; once.
+
+        Args:
+            loss_scale: what it is multiplied by on the way; see `loss_scale`.
+        """
         gradient = self.vectors.grad
         if gradient is None or not self._chunks:
             return
@@ -79,10 +86,11 @@ class CachedVectors:
             # last to first, kept or not, so that gradients add up in one order; a graph goes with its last name
             chunk = self._chunks.pop()
             part = gradient[torch.from_numpy(chunk.rows).to(gradient.device)]
+            part = part if loss_scale == 1.0 else part * loss_scale
             vectors = chunk.vectors
             if chunk.rng is not None:
                 _restore(chunk.rng, self._encoder.device)
-                vectors, _ = _forward(self._encoder, self._rows, chunk.rows, bf16=self._bf16)
+                vectors, _ = _forward(self._encoder, self._rows, chunk.rows, bf16=self._bf16, fp16=self._fp16)
             del chunk
             vectors.backward(part)  # type: ignore[no-untyped-call]
             del vectors
@@ -90,7 +98,13 @@ class CachedVectors:
 
 
 def embed_cached(
-    encoder: Encoder, rows: TokenRows, *, chunk_tokens: int, keep_tokens: int | None, bf16: bool = False
+    encoder: Encoder,
+    rows: TokenRows,
+    *,
+    chunk_tokens: int,
+    keep_tokens: int | None,
+    bf16: bool = False,
+    fp16: bool = False,
 ) -> CachedVectors:
     """Vectors of many texts whose gradient is taken later.
 
@@ -100,11 +114,12 @@ def embed_cached(
         chunk_tokens: most tokens of a chunk, padding included.
         keep_tokens: most tokens whose graph is kept, padding included; None keeps all, 0 none.
         bf16: run the transformer under bfloat16 autocast, in both passes.
+        fp16: the same in float16.
 
     Returns:
         The vectors.
     """
-    with torch.autocast(encoder.device.type, dtype=torch.bfloat16, enabled=bf16):
+    with half_precision(encoder.device, bf16=bf16, fp16=fp16):
         chunks = encoder.chunks(rows.lengths, chunk_tokens) if len(rows) else []
     room = float("inf") if keep_tokens is None else keep_tokens
     kept = set()
@@ -117,13 +132,15 @@ def embed_cached(
     for place, (chunk, _) in enumerate(chunks):
         rng = None if place in kept else _random_states(encoder.device)
         with torch.set_grad_enabled(place in kept):
-            vectors, tokens = _forward(encoder, rows, chunk, bf16=bf16)
+            vectors, tokens = _forward(encoder, rows, chunk, bf16=bf16, fp16=fp16)
         done.append(_Chunk(chunk, vectors, tokens, rng))
-    return CachedVectors(encoder, rows, done, bf16=bf16)
+    return CachedVectors(encoder, rows, done, bf16=bf16, fp16=fp16)
 
 
-def _forward(encoder: Encoder, rows: TokenRows, chunk: NDArray[np.int64], *, bf16: bool) -> tuple[Tensor, int]:
-    with torch.autocast(encoder.device.type, dtype=torch.bfloat16, enabled=bf16):
+def _forward(
+    encoder: Encoder, rows: TokenRows, chunk: NDArray[np.int64], *, bf16: bool, fp16: bool
+) -> tuple[Tensor, int]:
+    with half_precision(encoder.device, bf16=bf16, fp16=fp16):
         return encoder.forward_rows(rows, chunk)
 
 

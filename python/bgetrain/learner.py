@@ -89,11 +89,11 @@ class Learner(Protocol[B]):
     def record(self) -> type[Record]:
         """What a window of steps becomes."""
 
-    def gradient(self, batches: list[B]) -> list[Result]:
+    def gradient(self, batches: list[B], *, loss_scale: float = 1.0) -> list[Result]:
         """Adds the gradient of this rank's part of one step to the weights.
 
         Every rank must call it for the parts of the same batches, ranks without rows included. The sum over ranks of
-        what each adds, divided by their number, is the gradient of the step.
+        what each adds, divided by their number, is the gradient of the step, times `loss_scale`.
         """
 
     def export(self, folder: Path, recipe: dict[str, Any]) -> None:

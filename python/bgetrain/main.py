@@ -117,6 +117,7 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
     from bgetrain.batch_size import as_started, start_state
     from bgetrain.checkpoint import remove_run
     from bgetrain.data import describe_shards
+    from bgetrain.dropout import switch_on as drop_quickly
     from bgetrain.extras import need_extras
     from bgetrain.lora import attach
     from bgetrain.metrics import note
@@ -149,6 +150,8 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
             attach(encoder, config.model)
         if config.run.gradient_checkpointing:
             encoder.checkpoint_activations()
+        if ranks.device.type == "cpu" and not config.run.torch_compile:
+            drop_quickly(encoder)
         if config.run.torch_compile:
             # in place: names of weights, and so checkpoints and export, stay as they are
             encoder.backbone.compile(dynamic=True)

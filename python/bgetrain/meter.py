@@ -66,6 +66,7 @@ class Meter:
         self._bad_step: Tensor = torch.full((), _NEVER, dtype=torch.int64, device=device)
         self._rows = self._tokens = self._computed = self._replayed = self._squares = self._steps = 0
         self._more_flops = 0.0
+        self._skipped = 0
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         self.restart_clock()
@@ -108,6 +109,12 @@ class Meter:
         self._bad = torch.where(first, torch.stack([seen, failed]), self._bad)
         self._in_step = torch.zeros_like(self._in_step)
 
+    def add_skipped_step(self) -> None:
+        """Counts a step whose gradient overflowed fp16 and was not taken."""
+        self._steps += 1
+        self._skipped += 1
+        self._in_step = torch.zeros_like(self._in_step)
+
     def read(self, *, step: int, epoch: int, learning_rate: float, source: str | None, waited: float) -> Record:
         """Ends the window; every rank must call it. Waits for the device.
 
@@ -138,7 +145,7 @@ class Meter:
             "epoch": epoch,
             "loss": sums["loss"] / max(1.0, sums["rows"]),
             "learning_rate": learning_rate,
-            "grad_norm": float(self._norms) / max(1, self._steps),
+            "grad_norm": float(self._norms) / max(1, self._steps - self._skipped),
             "tokens_per_second": sums["tokens"] / seconds,
             "padding_share": 1.0 - sums["tokens"] / max(1.0, sums["computed"]),
             "data_wait_share": min(1.0, sums["waited"] / ranks.world_size / seconds),
@@ -151,6 +158,7 @@ class Meter:
             "peak_memory": max(bytes_held for _, bytes_held in others),
             "seconds": seconds,
             "steps": self._steps,
+            "skipped": self._skipped,
             "bad_step": None if bad_step == _NEVER else step - self._steps + bad_step,
             "bad_sources": self._suspects(bad.view(2, count)),
         }

@@ -144,6 +144,7 @@ class MetricLog:
             f"padding {record.padding_share:.0%}",
             f"wait {record.data_wait_share:.0%}",
             *record.details(),
+            *([f"skipped {record.skipped}"] if record.skipped else []),
             f"memory {record.peak_memory / 1e9:.1f} GB",
             f"left {_clock(left)}",
             f"[{record.source or 'mixed'}]",

@@ -16,6 +16,7 @@ from bgetrain.gather import exchange, gather_rows, gather_rows_with_gradient
 from bgetrain.grad_cache import embed_cached
 from bgetrain.loss import Guide, Names, Rows, Seen, contrastive_loss, cosent, kl_to_teacher, margin_mse, taught_rows
 from bgetrain.padding import TokenRows
+from bgetrain.precision import half_precision
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,6 +93,8 @@ def batch_gradient(
     chunking: Chunking,
     bf16: bool = False,
     guide: Encoder | None = None,
+    fp16: bool = False,
+    loss_scale: float = 1.0,
 ) -> BatchResult:
     """Adds the gradient of this rank's rows, scored against the documents of all ranks, to the weights.
 
@@ -107,6 +110,8 @@ def batch_gradient(
         chunking: how many tokens the encoder takes at once, and of how many the graphs are kept.
         bf16: run the transformer under bfloat16 autocast; the loss stays in fp32.
         guide: an encoder of the same vocabulary that tells likely positives; None for the one in training.
+        fp16: run it under float16 autocast instead.
+        loss_scale: the gradient that is added is this many times larger.
 
     Returns:
         Losses and counts.
@@ -123,12 +128,13 @@ def batch_gradient(
 
     texts = TokenRows.concatenate(batch.queries, batch.documents)
     embedded = embed_cached(
-        encoder, texts, chunk_tokens=chunking.chunk_tokens, keep_tokens=chunking.keep_tokens, bf16=bf16
+        encoder, texts, chunk_tokens=chunking.chunk_tokens, keep_tokens=chunking.keep_tokens, bf16=bf16, fp16=fp16
     )
     step = _Step(batch, graded, shares, ranks, config, step_rows)
-    result = step.loss(embedded.vectors, step.guide_vectors(guide, texts, chunking, bf16))
+    half = half_precision(ranks.device, bf16=bf16, fp16=fp16)
+    result = step.loss(embedded.vectors, step.guide_vectors(guide, texts, chunking, half))
     result.loss.backward()  # type: ignore[no-untyped-call]
-    embedded.backward()
+    embedded.backward(loss_scale)
     return BatchResult(
         row_losses=result.row_losses,
         source_ids=batch.source_ids.to(ranks.device, non_blocking=True),
@@ -231,12 +237,14 @@ class _Step:
         full = parts[0]
         return _Losses(total, row_losses, full.negatives, full.masked, full.repeated, full.likely)
 
-    def guide_vectors(self, encoder: Encoder | None, texts: TokenRows, chunking: Chunking, bf16: bool) -> Guide | None:
+    def guide_vectors(
+        self, encoder: Encoder | None, texts: TokenRows, chunking: Chunking, half: torch.autocast
+    ) -> Guide | None:
         """What a guide of its own says of the batch's texts; every rank must call it."""
         margin = self.config.false_negative_margin
         if encoder is None or margin is None:
             return None
-        with torch.no_grad(), torch.autocast(self.ranks.device.type, dtype=torch.bfloat16, enabled=bf16):
+        with torch.no_grad(), half:
             vectors, _ = encoder.embed(texts, batch_tokens=chunking.chunk_tokens)
         queries, documents = torch.split(_unit(vectors), self.local[:2])
         if self.config.negatives_cross_device:

@@ -1,4 +1,4 @@
-"""Products in plain fp32, whatever the rest of the program has set."""
+"""What numbers are computed in: half precision for the transformer, plain fp32 whatever the program has set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,19 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["plain_fp32"]
+    from bgetrain.config import RunConfig
+
+__all__ = ["half_precision", "plain_fp32", "precision_in_words"]
+
+
+def half_precision(device: torch.device, *, bf16: bool, fp16: bool = False) -> torch.autocast:
+    """The autocast that the transformer runs under; off where neither is wished."""
+    return torch.autocast(device.type, dtype=torch.float16 if fp16 else torch.bfloat16, enabled=bf16 or fp16)
+
+
+def precision_in_words(run: RunConfig) -> str:
+    """What the user is told."""
+    return "fp16 on" if run.fp16 else f"bf16 {'on' if run.bf16 else 'off'}"
 
 
 @contextlib.contextmanager

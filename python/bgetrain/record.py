@@ -51,6 +51,7 @@ class Record(ABC):
         peak_memory: most bytes a process held: of the device in the window, or of the process since its start on a CPU.
         seconds: length of the window.
         steps: optimiser steps in the window.
+        skipped: those of them that were not taken, since the gradient overflowed fp16.
         bad_step: first step whose loss or gradient is not a number; None where all are numbers.
         bad_sources: sources of the rows whose loss is not a number there; where only the gradient is none, those
             of the step.
@@ -73,6 +74,7 @@ class Record(ABC):
     peak_memory: int
     seconds: float
     steps: int
+    skipped: int
     bad_step: int | None
     bad_sources: tuple[str, ...]
 

@@ -79,11 +79,12 @@ def resolve_run(config: TrainConfig, encoder: Encoder, ranks: Ranks) -> TrainCon
         ModelError: the model cannot run packed.
     """
     on_gpu = ranks.device.type == "cuda"
-    bf16 = on_gpu and torch.cuda.is_bf16_supported() if config.run.bf16 is None else config.run.bf16
+    chosen = on_gpu and not config.run.fp16 and torch.cuda.is_bf16_supported()
+    bf16 = chosen if config.run.bf16 is None else config.run.bf16
     # nobody has measured varlen on a GPU yet, so nothing chooses it by itself
     attention = "sdpa" if config.run.attention == "auto" else config.run.attention
     if attention == "varlen":
-        check_kernel(encoder, ranks.device, bf16=bf16)
+        check_kernel(encoder, ranks.device, bf16=bf16 or config.run.fp16)
         switch_on(encoder)
     return replace(
         config,
@@ -153,4 +154,5 @@ def find_chunking(config: TrainConfig, encoder: Encoder, ranks: Ranks) -> Chunki
         grad_cache=run.grad_cache,
         activation_memory=run.activation_memory,
         bf16=bool(run.bf16),
+        fp16=run.fp16,
     )

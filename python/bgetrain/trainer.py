@@ -32,6 +32,7 @@ from bgetrain.export import save_pretrained
 from bgetrain.flops import ModelFlops, device_name, peak_tflops
 from bgetrain.gather import average_gradients, broadcast_parameters, exchange, gather_rows, lost_a_rank
 from bgetrain.interrupt import StopSignal, outlast_sigterm
+from bgetrain.loss_scale import LossScale
 from bgetrain.meter import Meter
 from bgetrain.optim import build_optimizer, learning_rate_at, set_learning_rate
 from bgetrain.settings import to_toml
@@ -99,6 +100,7 @@ class Trainer:
         self._optimizer = build_optimizer(learner.module, config.optim)
         self.average = WeightAverage(learner.module, config.optim.ema_decay)
         self._parameters = [parameter for parameter in learner.module.parameters() if parameter.requires_grad]
+        self._loss_scale = LossScale(on=config.run.fp16)
         self._watch = watch
         self._meter = Meter(
             ranks,
@@ -118,6 +120,7 @@ class Trainer:
         """
         load_trained(self._learner, self.average, checkpoint, adapters=self._config.model.lora_rank > 0)
         load_optimizer(self._optimizer, checkpoint.optimizer())
+        self._loss_scale.load(checkpoint.more("loss_scale"))
         self._stream.resume(checkpoint.state.loader)
         self._saved_step = self.step
         self._seed()
@@ -271,13 +274,16 @@ class Trainer:
         rate = self._learning_rate(self.step)
         set_learning_rate(self._optimizer, rate)
         self._optimizer.zero_grad(set_to_none=True)
-        for result in self._learner.gradient(batches):
+        for result in self._learner.gradient(batches, loss_scale=self._loss_scale.factor):
             self._meter.add_batch(result)
         average_gradients(self._parameters, ranks)
-        limit = config.optim.max_grad_norm or math.inf
-        self._meter.add_step(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
-        self._optimizer.step()
-        self.average.update()
+        if self._loss_scale.remove(self._parameters):
+            limit = config.optim.max_grad_norm or math.inf
+            self._meter.add_step(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
+            self._optimizer.step()
+            self.average.update()
+        else:
+            self._meter.add_skipped_step()
         self.step += 1
 
     def _learning_rate(self, step: int) -> float:
@@ -325,7 +331,10 @@ class Trainer:
             rng=rng,
             config=to_toml(self._config),
             keep=self._config.run.save_total_limit,
-            more=trained_files(self._learner, self.average, adapters=self._config.model.lora_rank > 0),
+            more={
+                **trained_files(self._learner, self.average, adapters=self._config.model.lora_rank > 0),
+                "loss_scale": self._loss_scale.tensors(),
+            },
             best=self._watch.best_step,
         )
 

@@ -88,15 +88,17 @@ def test_what_is_not_here_is_answered(argument: object, tmp_path: Path) -> None:
 
 
 def test_how_it_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--fp16 true: Hugging Face has this, bgetrain has not, or takes `false`"):
-        parse_flags(["--fp16"])
+    with pytest.raises(
+        ConfigError, match=r"--fp16_full_eval true: Hugging Face has this, bgetrain has not, or takes `false`"
+    ):
+        parse_flags(["--fp16_full_eval"])
     with pytest.raises(ConfigError, match=r"--deepspeed ds.json: Hugging Face has this, bgetrain has not$"):
         parse_flags(["--deepspeed", "ds.json"])
-    assert parse_flags(["--fp16", "False", "--seed", "1"])[1] == {"run.seed": 1}
-    (tmp_path / "my.toml").write_text("fp16 = false\nseed = 1\n")
+    assert parse_flags(["--fp16_full_eval", "False", "--seed", "1"])[1] == {"run.seed": 1}
+    (tmp_path / "my.toml").write_text("fp16_full_eval = false\nseed = 1\n")
     assert read_toml(tmp_path / "my.toml") == {"run.seed": 1}
-    (tmp_path / "my.toml").write_text("fp16 = true\n")
-    with pytest.raises(ConfigError, match=r"fp16 true"):
+    (tmp_path / "my.toml").write_text("fp16_full_eval = true\n")
+    with pytest.raises(ConfigError, match=r"fp16_full_eval true"):
         read_toml(tmp_path / "my.toml")
 
 
@@ -104,7 +106,7 @@ def test_unknown_names_are_still_unknown() -> None:
     with pytest.raises(ConfigError, match=r"unknown flag --learnin_rate; did you mean `--learning_rate`"):
         parse_flags(["--learnin_rate", "1"])
     with pytest.raises(ConfigError, match="unknown flag --no_such_thing"):
-        parse_flags(["--fp16", "false", "--no_such_thing", "1"])
+        parse_flags(["--fp16_full_eval", "false", "--no_such_thing", "1"])
 
 
 def test_a_command_of_flag_embedding() -> None:

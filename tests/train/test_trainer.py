@@ -177,6 +177,25 @@ def test_gradient_checkpointing_changes_nothing(
     assert [row[2] for row in ours] == pytest.approx([row[2] for row in theirs], rel=1e-4)
 
 
+def test_fp16_learns_too_and_its_scale_goes_on(
+    whole_run: Path, tiny_bert: Path, tmp_path: Path, fake_data: Callable[..., list[FakeLoader]]
+) -> None:
+    words = ["--fp16", "--max_steps", "4", "--save_steps", "2", "--save_total_limit", "5"]
+    fake_data()
+    assert main(_flags(tiny_bert, tmp_path / "run", *words)) == 0
+    ours, theirs = (_what_was_learned(run)[0][2] for run in (tmp_path / "run", whole_run))
+    assert ours != theirs
+    assert ours == pytest.approx(theirs, rel=0.1)
+    # resumed is uninterrupted, the scale included
+    fake_data()
+    half = tmp_path / "run" / "checkpoint-2"
+    assert main(_flags(tiny_bert, tmp_path / "on", *words, "--resume_from_checkpoint", str(half))) == 0
+    for name in ("model.safetensors", "checkpoint-4/loss_scale.safetensors"):
+        one, other = (load_file(tmp_path / run / name) for run in ("run", "on"))
+        assert all(torch.equal(tensor, other[key]) for key, tensor in one.items())
+    assert load_file(half / "loss_scale.safetensors")["loss_scale"].tolist() == [32_768.0, 1.0, 1.0]
+
+
 def test_bf16_on_the_cpu_learns_too(
     whole_run: Path, tiny_bert: Path, tmp_path: Path, fake_data: Callable[..., list[FakeLoader]]
 ) -> None:

@@ -9,6 +9,7 @@ from bgeprep import BatchLoader, __version__
 from bgetrain.activation_memory import choose_chunking
 from bgetrain.config import LossConfig, OptimConfig
 from bgetrain.data import describe_shards, train_batch
+from bgetrain.dropout import switch_on
 from bgetrain.encode import Encoder
 from bgetrain.gather import Ranks, average_gradients
 from bgetrain.objective import batch_gradient
@@ -16,6 +17,8 @@ from bgetrain.optim import build_optimizer, set_learning_rate
 
 options = arguments(__doc__)
 encoder = Encoder.load(options.model).train()
+# as `bgetrain train` does on a CPU
+switch_on(encoder)
 optimizer = build_optimizer(encoder, OptimConfig())
 set_learning_rate(optimizer, 1e-4)
 tasks = describe_shards(options.source).tasks

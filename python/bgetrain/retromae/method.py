@@ -13,6 +13,7 @@ from bgetrain.data import BatchStream
 from bgetrain.errors import ConfigError
 from bgetrain.optim import learning_rate_for
 from bgetrain.packed import packing
+from bgetrain.precision import precision_in_words
 from bgetrain.resolve import model_name, resolve_run
 from bgetrain.retromae.data import open_text_loader, pretrain_batch
 from bgetrain.retromae.model import PretrainModel
@@ -114,8 +115,11 @@ class PretrainMethod:
             grad_cache=False,
             activation_memory=run.activation_memory,
             bf16=bool(run.bf16),
+            fp16=run.fp16,
         )
-        learner = Pretraining(self.model, ranks, config.pretrain, chunking.chunk_tokens, bf16=bool(run.bf16))
+        learner = Pretraining(
+            self.model, ranks, config.pretrain, chunking.chunk_tokens, bf16=bool(run.bf16), fp16=run.fp16
+        )
         return learner, chunking.chunk_tokens
 
     def announcement(self, config: TrainConfig, shards: ShardFacts, state: TrainerState, ranks: Ranks) -> str:
@@ -133,7 +137,7 @@ class PretrainMethod:
             f"{max(0, state.total_steps - state.step)} steps of {state.batch_size} x {state.accumulation} blocks of up "
             f"to {pretrain.max_seq_length} tokens on {ranks.world_size} x {ranks.device.type}; "
             f"{pretrain.pretrain_method}: encoder mask {pretrain.encoder_mlm_probability:g}{decoder}, "
-            f"learning rate {config.optim.learning_rate:g}, bf16 {'on' if config.run.bf16 else 'off'}\n"
+            f"learning rate {config.optim.learning_rate:g}, {precision_in_words(config.run)}\n"
             f"{packing(encoder)}"
             f"output: {config.run.output_dir}"
         )

@@ -14,6 +14,7 @@ import torch
 
 from bgetrain.errors import LaunchError
 from bgetrain.gather import exchange
+from bgetrain.precision import half_precision
 from bgetrain.record import Record, TextRecord
 from bgetrain.retromae.data import rectangle
 from bgetrain.retromae.model import Scales
@@ -77,6 +78,7 @@ class Pretraining:
         config: the method.
         chunk_tokens: most tokens of a chunk, padding included; a longer block is a chunk of its own.
         bf16: run transformer and decoder under bfloat16 autocast; losses stay in fp32.
+        fp16: the same in float16.
     """
 
     module: PretrainModel
@@ -84,6 +86,7 @@ class Pretraining:
     config: PretrainConfig
     chunk_tokens: int
     bf16: bool = False
+    fp16: bool = False
 
     @property
     def encoder(self) -> Encoder:
@@ -99,12 +102,12 @@ class Pretraining:
         """Encoder, head and decoder."""
         self.module.save(folder, recipe)
 
-    def gradient(self, batches: list[PretrainBatch]) -> list[Result]:
+    def gradient(self, batches: list[PretrainBatch], *, loss_scale: float = 1.0) -> list[Result]:
         """Adds the gradient of this rank's blocks to the weights; every rank must call it."""
-        scales = self._scales(batches)
+        scales = self._scales(batches, loss_scale)
         return [self._batch(batch, scales) for batch in batches]
 
-    def _scales(self, batches: list[PretrainBatch]) -> Scales:
+    def _scales(self, batches: list[PretrainBatch], loss_scale: float) -> Scales:
         """1 / labels of the step, times the ranks, whose gradients are averaged afterwards."""
         shares = exchange(
             [
@@ -118,7 +121,8 @@ class Pretraining:
         masked, decoded, texts = (sum(share[kind] for share in shares) for kind in range(3))
         if any(share[3] != texts for share in shares):
             raise LaunchError(f"the ranks hold parts of different batches: labels, blocks and batch size are {shares}")
-        size = self.ranks.world_size
+        # with the loss scale from the start, since the gradient of the logits is made where they are
+        size = self.ranks.world_size * loss_scale
         bow = self.config.bow_loss_weight if self.config.pretrain_method == "dupmae" else 0.0
         return Scales(size / max(1, masked), size / max(1, decoded), bow * size / max(1, texts))
 
@@ -134,11 +138,11 @@ class Pretraining:
         labels = len(texts.labels) + (len(batch.decoder_places) if model.decoder is not None else 0)
         result.more_flops = model.flops(tokens=result.tokens, squares=squares, labels=labels)
         _start_sums(result, batch, decodes=model.decoder is not None, bow=bow)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bf16):
+        with half_precision(device, bf16=self.bf16, fp16=self.fp16):
             chunks = [chosen for chosen, _ in model.encoder.chunks(lengths, self.chunk_tokens)] if len(lengths) else []
         for chosen in chunks:
             laid_out = rectangle(batch, chosen, pad_id=model.encoder.pad_id).to(device)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            with half_precision(device, bf16=self.bf16, fp16=self.fp16):
                 losses = model.chunk(batch, laid_out, chosen, scales, bow=bow)
             losses.loss.backward()  # type: ignore[no-untyped-call]
             result.computed += losses.computed
