@@ -65,7 +65,9 @@ class Experiment:
         source.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
         for name, given in (("text_shards", folder / "texts"), ("pair_shards", source)):
             run([self.prep, "shard", "--in", str(given), "--out", str(folder / name), "--dedup", "exact", "--quiet"])
-        sizes = ["--hidden_size", str(arguments.width), "--num_hidden_layers", str(arguments.layers)]
+        sizes = ["--model_config", "tiny", "--hidden_size", str(arguments.width)]
+        sizes += ["--num_hidden_layers", str(arguments.layers), "--num_attention_heads", str(arguments.width // 64)]
+        sizes += ["--intermediate_size", str(4 * arguments.width)]
         vocab = ["--data", str(folder / "text_shards"), "--vocab_size", str(arguments.vocab), *sizes]
         run([self.train, "vocab", *vocab, "--output_dir", str(folder / "base")])
 
