@@ -23,7 +23,7 @@ def test_killed_at_a_random_step_and_resumed_goes_on_to_the_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGTERM, then SIGKILL, then to the end: every loss is that of the run that nothing stopped."""
-    from bgetrain import trainer
+    from bgetrain import contrastive
     from bgetrain.main import main
 
     shares = []
@@ -33,8 +33,8 @@ def test_killed_at_a_random_step_and_resumed_goes_on_to_the_bit(
         shares.append(result.replayed / result.computed)
         return result
 
-    batch_gradient = trainer.batch_gradient
-    monkeypatch.setattr(trainer, "batch_gradient", watched)
+    batch_gradient = contrastive.batch_gradient
+    monkeypatch.setattr(contrastive, "batch_gradient", watched)
     material = write_material(tmp_path)
     # a batch is five chunks, and there is room for the graphs of some
     more = ("--max_steps", STEPS, "--save_steps", 11, "--micro_batch_tokens", 64, "--activation_memory", 0.001)
