@@ -2,10 +2,12 @@
 
 python -m benches.peers.learning --pairs pairs.jsonl --collections collections/dev --steps 24 --seeds 3
 
-Both start from one base model and take the same rows, steps, batch, length, rate and temperature; sentence-transformers
-samples without duplicates (equal texts), the stronger of its two ways. Models are measured by `bgetrain evaluate`.
-Of each collection: mean nDCG@10 over seeds with its spread, and the difference with a 95 % interval by a paired
-bootstrap over queries, of each query's mean over seeds. `--pairs` also takes files in SQuAD's form. Prints Markdown.
+Both start from the same weights and take the same rows, steps, batch, length, rate and temperature; sentence-transformers
+samples in both of its ways, at random (its default) and without duplicates (no equal texts in a batch). With
+`--from-scratch 8000` the weights are a small BERT's with a vocabulary of that many words, drawn once for all. Models are
+measured by `bgetrain evaluate`. Of each collection: mean nDCG@10 over seeds with its spread, and our difference with a
+95 % interval by a paired bootstrap over queries, of each query's mean over seeds. `--pairs` also takes files in SQuAD's
+form. What `--work` holds already is not done again. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from bgetrain.model_folder import installed_demo_model
 from bgetrain.ranking import score_run
 
 TEMPERATURE = "0.02"  # a scale of 50
+SAMPLERS = ["batch_sampler", "no_duplicates"]
+PREP, TRAIN = (str(Path(sys.executable).parent / command) for command in ("bgeprep", "bgetrain"))
 
 
 def pairs_of(path: Path) -> list[dict]:
@@ -47,13 +51,69 @@ def pairs_of(path: Path) -> list[dict]:
     ]
 
 
-def per_query(runs: Path, label: str, collection: Path) -> dict[str, float]:
+def per_query(runs: Path, label: str, collection: Path, split: str = "test") -> dict[str, float]:
     """nDCG@10 of each query of a saved run."""
     found: dict[str, list[tuple[str, float]]] = {}
     for line in (runs / f"{collection.name}.{label}.run").read_text(encoding="utf-8").splitlines():
         query, _, document, _, score, _ = line.split()
         found.setdefault(query, []).append((document, float(score)))
-    return {query: scores["ndcg@10"] for query, scores in score_run(found, open_collection(collection).qrels).items()}
+    return {query: scores["ndcg@10"] for query, scores in score_run(found, open_collection(collection, split).qrels).items()}
+
+
+def small_bert(folder: Path, shards: Path, words: int, layers: int, width: int) -> None:
+    """A BERT with its own vocabulary and drawn weights, as a folder that everybody loads alike."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    sizes = ["--num_hidden_layers", str(layers), "--hidden_size", str(width), "--intermediate_size", str(4 * width)]
+    sizes += ["--model_config", "tiny", "--num_attention_heads", str(width // 64)]
+    run([TRAIN, "vocab", "--data", str(shards), "--vocab_size", str(words), *sizes, "--output_dir", str(folder)])
+    torch.manual_seed(0)
+    AutoModel.from_config(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
+
+
+class Trial:
+    """The rows, the weights everybody starts from, and what is trained from them."""
+
+    def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
+        """Writes the rows, shards them, and lays the base model beside them."""
+        self.arguments, self.folder = arguments, folder
+        self.source, self.shards, self.base = folder / "pairs.jsonl", folder / "shards", folder / "base"
+        self.rows = pairs_of(arguments.pairs)
+        if (self.base / "config.json").is_file():
+            return
+        self.source.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows), "utf-8")
+        run([PREP, "shard", "--in", str(self.source), "--out", str(self.shards), "--quiet"])
+        if arguments.from_scratch:
+            small_bert(self.base, self.shards, arguments.from_scratch, arguments.layers, arguments.width)
+        else:
+            # under a name of its own, by which its run is found
+            shutil.copytree(arguments.model.resolve(), self.base)
+
+    def ours(self, seed: int) -> Path:
+        """Trains by bgetrain; the folder of the model."""
+        out, chosen = self.folder / f"bgetrain-{seed}", self.arguments
+        flags = ["--data", str(self.shards), "--model_name_or_path", str(self.base), "--output_dir", str(out)]
+        flags += ["--max_steps", str(chosen.steps), "--num_train_epochs", "1000", "--seed", str(seed)]
+        flags += ["--per_device_train_batch_size", str(chosen.batch_size), "--train_group_size", "1"]
+        flags += ["--query_max_len", chosen.max_len, "--passage_max_len", chosen.max_len]
+        flags += ["--temperature", TEMPERATURE, "--learning_rate", chosen.learning_rate, "--use_cpu"]
+        flags += ["--sentence_pooling_method", "mean", "--save_steps", "1000000"]
+        return self._once(out, [TRAIN, "train", *flags, "--report_to", "none"])
+
+    def theirs(self, sampler: str, seed: int) -> Path:
+        """Trains by the peer."""
+        out, chosen = self.folder / f"{sampler}-{seed}", self.arguments
+        job = [str(interpreter(PEERS)), str(JOBS / "learning_sentence_transformers.py"), str(self.source)]
+        job += [str(self.base), str(out), str(seed), str(chosen.steps), str(chosen.batch_size), sampler]
+        return self._once(out, [*job, chosen.max_len, chosen.learning_rate])
+
+    def _once(self, out: Path, command: list[str]) -> Path:
+        if not (out / "modules.json").is_file():
+            shutil.rmtree(out, ignore_errors=True)
+            run(command)
+            sys.stderr.write(f"{out.name} is trained\n")
+        return out
 
 
 def main() -> None:
@@ -61,66 +121,64 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, required=True, help="JSONL pairs, or SQuAD's JSON")
     parser.add_argument("--collections", type=Path, nargs="+", required=True, help="collections in the BEIR layout")
+    parser.add_argument("--split", default="test", help="whose judgements (test)")
     parser.add_argument("--model", type=Path, default=installed_demo_model(), help="base model (the demo's)")
+    parser.add_argument("--from-scratch", type=int, metavar="WORDS", help="a small BERT with drawn weights instead")
+    parser.add_argument("--layers", type=int, default=4, help="of that BERT (4)")
+    parser.add_argument("--width", type=int, default=256, help="of that BERT (256)")
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--learning-rate", default="5e-5")
     parser.add_argument("--max-len", default="96", help="tokens of any text, in training")
-    parser.add_argument("--sampler", default="no_duplicates", choices=["no_duplicates", "batch_sampler"])
+    parser.add_argument("--samplers", nargs="+", default=SAMPLERS, choices=SAMPLERS, help="the peer's (both)")
+    parser.add_argument("--work", type=Path, help="keep models here, and go on from what is there")
     arguments = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    commands = Path(sys.executable).parent
-    bgeprep, bgetrain = str(commands / "bgeprep"), str(commands / "bgetrain")
-    python = str(interpreter(PEERS))
     collections = [found for folder in arguments.collections for found in find_collections(folder)]
-    with tempfile.TemporaryDirectory(prefix="bgetrain-learning-") as work:
-        folder = Path(work)
-        rows = pairs_of(arguments.pairs)
-        source = folder / "pairs.jsonl"
-        source.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-        run([bgeprep, "shard", "--in", str(source), "--out", f"{work}/shards", "--dedup", "exact", "--quiet"])
-        size = [str(arguments.steps), str(arguments.batch_size)]
-        # a name of its own, by which its run is found
-        shutil.copytree(arguments.model.resolve(), folder / "base")
-        models = {"base": f"{work}/base"}
+    with tempfile.TemporaryDirectory(prefix="bgetrain-learning-") as temporary:
+        folder = arguments.work or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        trial = Trial(arguments, folder)
+        models = [trial.base]
         for seed in range(1, arguments.seeds + 1):
-            ours, theirs = f"{work}/bgetrain-{seed}", f"{work}/peer-{seed}"
-            flags = ["--data", f"{work}/shards", "--model_name_or_path", str(arguments.model), "--output_dir", ours]
-            flags += ["--max_steps", size[0], "--per_device_train_batch_size", size[1], "--seed", str(seed)]
-            flags += ["--query_max_len", arguments.max_len, "--passage_max_len", arguments.max_len]
-            flags += ["--train_group_size", "1"]
-            flags += ["--temperature", TEMPERATURE, "--learning_rate", arguments.learning_rate, "--use_cpu"]
-            run([bgetrain, "train", *flags, "--report_to", "none"])
-            job = [python, str(JOBS / "learning_sentence_transformers.py"), str(source), str(arguments.model), theirs]
-            run([*job, str(seed), *size, arguments.sampler, arguments.max_len, arguments.learning_rate])
-            models |= {f"bgetrain-{seed}": ours, f"peer-{seed}": theirs}
-            sys.stderr.write(f"seed {seed} is trained\n")
-        data = [str(collection) for collection in collections]
-        cut = ["--passage_max_len", "192", "--no_bm25", "--output_dir", f"{work}/runs"]
-        run([bgetrain, "evaluate", "--model", *models.values(), "--data", *data, *cut])
-        lines = [_line(folder / "runs", collection, "base", arguments.seeds) for collection in collections]
-        header = ["nDCG@10 (x 100)", "base", "bgetrain", "sentence-transformers", "difference, 95 % interval"]
-        sys.stdout.write(
-            f"{machine()}\n\n{len(rows):,} rows of {arguments.pairs.name}; {arguments.steps} steps of "
-            f"{arguments.batch_size}, {arguments.seeds} seeds (mean ± spread); sampler {arguments.sampler}.\n\n"
-            f"{table(header, lines)}\n"
-        )
+            models += [trial.ours(seed), *(trial.theirs(sampler, seed) for sampler in arguments.samplers)]
+        flags = ["--passage_max_len", "192", "--split", arguments.split, "--no_bm25", "--quiet", "--pooling", "mean"]
+        flags += ["--output_dir", str(folder / "runs")]
+        for model in models:
+            # each alone, so that what is measured stays measured
+            if not (folder / "runs" / f"{collections[-1].name}.{model.name}.run").is_file():
+                data = [str(collection) for collection in collections]
+                run([TRAIN, "evaluate", "--model", str(model), "--data", *data, *flags])
+        lines = [line for collection in collections for line in _lines(folder / "runs", collection, arguments)]
+    header = ["nDCG@10 (x 100)", "base", "bgetrain", "peer's sampler", "peer", "difference, 95 % interval"]
+    sys.stdout.write(
+        f"{machine()}\n\n{len(trial.rows):,} rows of {arguments.pairs.name}; {arguments.steps} steps of "
+        f"{arguments.batch_size}, {arguments.seeds} seeds (mean ± spread).\n\n{table(header, lines)}\n"
+    )
 
 
-def _line(runs: Path, collection: Path, base: str, seeds: int) -> list[str]:
-    before = per_query(runs, base, collection)
-    each = {}
-    for tool in ("bgetrain", "peer"):
-        found = [per_query(runs, f"{tool}-{seed}", collection) for seed in range(1, seeds + 1)]
-        each[tool] = 100 * np.array([[scores[query] for query in before] for scores in found])
-    difference = each["bgetrain"].mean(axis=0) - each["peer"].mean(axis=0)
-    rng = np.random.default_rng(0)
-    drawn = difference[rng.integers(0, len(difference), (2_000, len(difference)))].mean(axis=1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    shown = [f"{scores.mean():.2f} ± {scores.mean(axis=1).std():.2f}" for scores in each.values()]
-    start = f"{100 * np.mean(list(before.values())):.2f}"
-    return [collection.name, start, *shown, f"{difference.mean():+.2f} ({low:+.2f} … {high:+.2f})"]
+def _lines(runs: Path, collection: Path, arguments: argparse.Namespace) -> list[list[str]]:
+    """A line of the table for each sampler of the peer."""
+    before = per_query(runs, "base", collection, arguments.split)
+
+    def scores(label: str) -> np.ndarray:
+        each = [per_query(runs, f"{label}-{seed}", collection, arguments.split) for seed in range(1, arguments.seeds + 1)]
+        return 100 * np.array([[own[query] for query in before] for own in each])
+
+    ours = scores("bgetrain")
+    lines = []
+    for sampler in arguments.samplers:
+        theirs = scores(sampler)
+        difference = ours.mean(axis=0) - theirs.mean(axis=0)
+        rng = np.random.default_rng(0)
+        drawn = difference[rng.integers(0, len(difference), (2_000, len(difference)))].mean(axis=1)
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        shown = [f"{found.mean():.2f} ± {found.mean(axis=1).std():.2f}" for found in (ours, theirs)]
+        interval = f"{difference.mean():+.2f} ({low:+.2f} … {high:+.2f})"
+        start = f"{100 * np.mean(list(before.values())):.2f}"
+        lines.append([collection.name, start, shown[0], sampler, shown[1], interval])
+    return lines
 
 
 if __name__ == "__main__":
