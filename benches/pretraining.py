@@ -4,7 +4,7 @@ python -m benches.pretraining --texts texts.jsonl --pairs pairs.jsonl --collecti
 
 A vocabulary is trained on the texts. RetroMAE takes `--steps`; masked words (the same encoder mask) start from the same
 weights and take as many steps as cost the same model FLOPs; then all three are fitted to the pairs in the same way and
-searched with. Of each seed; mean and spread over seeds. Prints Markdown.
+searched with. Of each seed; mean and spread over seeds. What `--work` holds already is not done again. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import gzip
 import json
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -59,6 +60,8 @@ class Experiment:
         self.arguments, self.folder = arguments, folder
         commands = Path(sys.executable).parent
         self.prep, self.train = str(commands / "bgeprep"), str(commands / "bgetrain")
+        if (folder / "base" / "config.json").is_file():
+            return
         write_texts(arguments.texts, folder / "texts")
         rows = pairs_of(arguments.pairs)
         source = folder / "pairs.jsonl"
@@ -74,8 +77,12 @@ class Experiment:
     def go(self, name: str, *flags: object) -> Path:
         """Trains; the folder of the model."""
         output = self.folder / name
+        if (output / "model.safetensors").is_file():
+            return output
+        shutil.rmtree(output, ignore_errors=True)
         shared = ["--output_dir", output, "--report_to", "none", "--use_cpu", "--logging_steps", "1"]
         run([self.train, "train", *map(str, (*shared, *flags))])
+        sys.stderr.write(f"{name} is trained\n")
         return output
 
     def pretrain(self, method: str, seed: int, steps: int, name: str) -> Path:
@@ -95,7 +102,8 @@ class Experiment:
         return self.go(
             name,
             *("--data", self.folder / "pair_shards", "--model_name_or_path", start, "--seed", seed, *more),
-            *("--max_steps", chosen.fit_steps, "--num_train_epochs", 1_000, "--global_batch_size", 64),
+            *("--max_steps", chosen.fit_steps, "--num_train_epochs", 1_000),
+            *("--global_batch_size", chosen.fit_batch_size),
             *("--learning_rate", "2e-4", "--temperature", "0.05", "--query_max_len", 64),
             *("--passage_max_len", chosen.length, "--train_group_size", 1, "--save_steps", 1_000_000),
             *("--sentence_pooling_method", "cls"),
@@ -133,11 +141,14 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--vocab", type=int, default=8_000)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--fit-batch-size", type=int, default=64, help="pairs a step of the fit (64)")
+    parser.add_argument("--work", type=Path, help="keep models here, and go on from what is there")
     arguments = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     collections = [found for folder in arguments.collections for found in find_collections(folder)]
-    with tempfile.TemporaryDirectory(prefix="bgetrain-pretraining-") as work:
-        folder = Path(work)
+    with tempfile.TemporaryDirectory(prefix="bgetrain-pretraining-") as temporary:
+        folder = arguments.work or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         experiment = Experiment(arguments, folder)
         guess = commonest_token(folder / "text_shards", folder / "base", arguments.length)
         pilot = experiment.pretrain("mlm", 0, 4, "pilot")
@@ -156,10 +167,11 @@ def main() -> None:
             experiment.fit(mlm, seed, f"mlm-{seed}-fitted")
             experiment.fit(retromae, seed, f"retromae-{seed}-fitted")
             models += [folder / f"{arm}-{seed}-fitted" for arm in ARMS] + [mlm, retromae]
-            sys.stderr.write(f"seed {seed} is trained\n")
-        data = [str(collection) for collection in collections]
         cut = ["--passage_max_len", str(arguments.length), "--no_bm25", "--output_dir", str(folder / "runs")]
-        run([experiment.train, "evaluate", "--model", *map(str, models), "--data", *data, *cut])
+        for model in models:
+            if not (folder / "runs" / f"{collections[-1].name}.{model.name}.run").is_file():
+                data = [str(collection) for collection in collections]
+                run([experiment.train, "evaluate", "--model", str(model), "--data", *data, *cut])
         heads = ["pre-training", "steps", "model PFLOP", "encoder loss", "decoder loss", "masked tokens found, %"]
         sys.stdout.write(
             f"{machine()}\n\nBERT {arguments.layers} x {arguments.width}, {arguments.vocab:,} words, from random "
@@ -177,9 +189,8 @@ def main() -> None:
                 ]
                 cells.append(f"{np.mean(means):.1f} ± {np.std(means):.1f}")
             rows.append([collection.name, *cells])
-        sys.stdout.write(
-            f"{arguments.fit_steps} steps of 64 pairs, {arguments.seeds} seeds.\n\n{table(scored, rows)}\n"
-        )
+        fit = f"{arguments.fit_steps} steps of {arguments.fit_batch_size} pairs, {arguments.seeds} seeds"
+        sys.stdout.write(f"{fit}.\n\n{table(scored, rows)}\n")
 
 
 if __name__ == "__main__":

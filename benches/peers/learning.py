@@ -2,9 +2,9 @@
 
 python -m benches.peers.learning --pairs pairs.jsonl --collections collections/dev --steps 24 --seeds 3
 
-Both start from the same weights and take the same rows, steps, batch, length, rate and temperature; sentence-transformers
+Both start from the same weights and take the same rows, steps, batch, length, rate and temperature. The peer
 samples in both of its ways, at random (its default) and without duplicates (no equal texts in a batch). With
-`--from-scratch 8000` the weights are a small BERT's with a vocabulary of that many words, drawn once for all. Models are
+`--from-scratch 8000` the weights are those of a small BERT with a vocabulary of so many words, drawn once. Models are
 measured by `bgetrain evaluate`. Of each collection: mean nDCG@10 over seeds with its spread, and our difference with a
 95 % interval by a paired bootstrap over queries, of each query's mean over seeds. `--pairs` also takes files in SQuAD's
 form. What `--work` holds already is not done again. Prints Markdown.
@@ -57,7 +57,8 @@ def per_query(runs: Path, label: str, collection: Path, split: str = "test") -> 
     for line in (runs / f"{collection.name}.{label}.run").read_text(encoding="utf-8").splitlines():
         query, _, document, _, score, _ = line.split()
         found.setdefault(query, []).append((document, float(score)))
-    return {query: scores["ndcg@10"] for query, scores in score_run(found, open_collection(collection, split).qrels).items()}
+    scored = score_run(found, open_collection(collection, split).qrels)
+    return {query: scores["ndcg@10"] for query, scores in scored.items()}
 
 
 def small_bert(folder: Path, shards: Path, words: int, layers: int, width: int) -> None:
@@ -163,7 +164,8 @@ def _lines(runs: Path, collection: Path, arguments: argparse.Namespace) -> list[
     before = per_query(runs, "base", collection, arguments.split)
 
     def scores(label: str) -> np.ndarray:
-        each = [per_query(runs, f"{label}-{seed}", collection, arguments.split) for seed in range(1, arguments.seeds + 1)]
+        seeds = range(1, arguments.seeds + 1)
+        each = [per_query(runs, f"{label}-{seed}", collection, arguments.split) for seed in seeds]
         return 100 * np.array([[own[query] for query in before] for own in each])
 
     ours = scores("bgetrain")
