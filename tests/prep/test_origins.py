@@ -16,9 +16,10 @@ import pytest
 import bgeprep
 from bgeprep import PrepConfig
 from bgeprep.cli import main
+from bgeprep.report import report
 from tests.prep.test_shard import SMALL_PARTS, bytes_of, start
 
-Origin = tuple[str, int]
+EXACT = PrepConfig(dedup=bgeprep.DedupConfig(mode="exact"), read=bgeprep.ReadConfig(max_bad=1))
 
 
 def _records(rows: int, seed: int = 1) -> list[dict[str, Any]]:
@@ -52,7 +53,7 @@ def _said(row: dict[str, Any]) -> str:
 
 def test_rows_and_rejects_and_twins_say_what_the_records_say(tmp_path: Path) -> None:
     records = _records(800)
-    bgeprep.shard(_write(tmp_path / "in.jsonl", records), tmp_path / "out", config=SMALL_PARTS)
+    bgeprep.shard(_write(tmp_path / "in.jsonl", records), tmp_path / "out", config=EXACT)
     rows = list(bgeprep.open(tmp_path / "out"))
     assert {_said(row) for row in rows} <= {record["id"] for record in records}
     assert all(_said(row) == row["id"] for row in rows)
@@ -146,12 +147,12 @@ def test_every_format_and_stream_takes_them(tmp_path: Path) -> None:
 
 def test_a_set_made_from_such_rows_keeps_its_order(tmp_path: Path) -> None:
     """Cut alike, its own bytes; and so does a frame of its rows."""
-    bgeprep.shard(_write(tmp_path / "in.jsonl", _records(900)), tmp_path / "out")
+    bgeprep.shard(_write(tmp_path / "in.jsonl", _records(900)), tmp_path / "out", config=EXACT)
     bgeprep.shard(tmp_path / "out", tmp_path / "again")
     parts = [bytes_of(tmp_path / name)["in/part-00000.arrow"] for name in ("out", "again")]
     assert parts[0] == parts[1]
     frame = bgeprep.open(tmp_path / "out").scan().select("query", "pos", "id", "origin_file", "origin_line").collect()
-    bgeprep.shard({"in": frame}, tmp_path / "frame")
+    bgeprep.shard({"in": frame}, tmp_path / "frame", config=EXACT)
     rows = [[(_said(row), row["query"]) for row in bgeprep.open(tmp_path / name)] for name in ("out", "frame")]
     assert rows[0] == rows[1]
 
@@ -162,8 +163,7 @@ def test_documents_take_them_too(tmp_path: Path, documents: list[dict[str, str]]
         for n, one in enumerate(documents[:60])
     ]
     again = [{**one, "origin_line": one["origin_line"] + 1000} for one in texts[:5]]
-    config = PrepConfig(dedup=bgeprep.DedupConfig(mode="exact"))
-    bgeprep.shard({"wiki": pl.DataFrame(texts + again)}, tmp_path / "out", config=config)
+    bgeprep.shard({"wiki": pl.DataFrame(texts + again)}, tmp_path / "out", config=EXACT)
     rows = list(bgeprep.open(tmp_path / "out"))
     assert {(row["origin_file"], row["title"]) for row in rows} == {
         ("enwiki.xml.bz2", f"t {row['origin_line'] - 1}") for row in rows
@@ -194,9 +194,7 @@ def test_hostile_values_leave_the_place_of_the_record_and_are_counted(
     ]
     # One that is no record, and one that repeats another.
     records += [{**records[0], "query": ["no text"]}, {**records[1], "origin_line": 40}]
-    bgeprep.shard(
-        _write(tmp_path / "in.jsonl", records), tmp_path / "out", config=PrepConfig(read=bgeprep.ReadConfig(max_bad=1))
-    )
+    bgeprep.shard(_write(tmp_path / "in.jsonl", records), tmp_path / "out", config=EXACT)
     found = {int(row["query"].split()[1]): _said(row) for row in bgeprep.open(tmp_path / "out")}
     expected = [said for _, _, said in usable] + [f"in.jsonl:{n + 1}" for n in range(len(usable), len(pairs))]
     assert found == dict(enumerate(expected))
@@ -210,6 +208,23 @@ def test_hostile_values_leave_the_place_of_the_record_and_are_counted(
     assert "\u001b" not in capsys.readouterr().out
 
 
+def test_the_report_finds_the_row_that_stays_among_those_of_one_origin(tmp_path: Path) -> None:
+    records = [
+        {"query": f"how is thing {n} made", "pos": f"thing {n} is made of part {n + 100}", "origin_line": n % 2 + 1}
+        for n in range(40)
+    ]
+    records += [{**records[n], "origin_line": 9} for n in (3, 17, 38)]
+    frame = pl.DataFrame(records).with_columns(origin_file=pl.lit("raw.json"))
+    bgeprep.shard({"mine": frame}, tmp_path / "out", config=EXACT)
+    pairs = report(tmp_path / "out", tmp_path / "page.html")["samples"]["pairs"]
+    assert len(pairs) == 3
+    for pair in pairs:
+        assert (pair["file"], pair["line"]) == ("raw.json", 9)
+        stays = pair["stays"]
+        assert (stays["query"], stays["text"]) == (pair["query"], pair["text"])
+        assert stays["line"] == int(pair["query"].split()[3]) % 2 + 1
+
+
 def test_what_stops_a_run_names_the_origin(tmp_path: Path) -> None:
     frame = pl.DataFrame({"query": [["no text"]] * 9, "pos": ["p"] * 9, "origin_file": "raw.xml", "origin_line": 7})
     with pytest.raises(bgeprep.CorpusError, match=r"\(from raw\.xml:7\)"):
@@ -219,6 +234,6 @@ def test_what_stops_a_run_names_the_origin(tmp_path: Path) -> None:
 def test_one_column_alone_is_not_used(tmp_path: Path) -> None:
     for name in ("origin_file", "origin_line"):
         records = [{"query": f"question {n}", "pos": f"answer {n}", name: 3} for n in range(4)]
-        bgeprep.shard(_write(tmp_path / "in.jsonl", records), tmp_path / name)
+        bgeprep.shard(_write(tmp_path / "in.jsonl", records), tmp_path / name, config=EXACT)
         assert {_said(row) for row in bgeprep.open(tmp_path / name)} == {f"in.jsonl:{n}" for n in range(1, 5)}
         assert bgeprep.inspect(tmp_path / name)["sources"][0]["unmapped"] == {name: 4}

@@ -109,7 +109,8 @@ def test_what_cannot_be_mapped_is_told(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_rejects_of_documents_speak_of_texts(tmp_path: Path) -> None:
-    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "qrels").mkdir(parents=True)
+    (tmp_path / "bench" / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n1\t2\t1\n")
     held = "the pressure of a gas rises with its temperature when it is kept in one volume all the time"
     query = {"_id": "1", "text": held}
     (tmp_path / "bench" / "queries.jsonl").write_text(json.dumps(query))
