@@ -50,6 +50,7 @@ pub(crate) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Vec<Owned>, St
                     }
                     Body::Bad { reason, text, .. } => (Err(reason.name()), text.into_owned()),
                 };
+                let rest = format!("{rest} {:?}", record.origin);
                 records.push(Owned { line: record.line, body, rest });
                 Ok(())
             })?;

@@ -216,11 +216,12 @@ class ShardConfig:
 class SourceConfig:
     """One named set of files of one task.
 
-    `columns` maps roles (query, pos, neg, pos_scores, neg_scores, label, score, id, prompt, type) to
-    column names; `labels` maps label values to "positive", "negative" or "drop"; `clean` overrides rules of
-    `CleanConfig` by name. `cut` says what of plain text (format `txt`) is one document: the lines between blank lines,
-    the whole file, or each line; a `.txt` file is then never taken for another format. None takes the first, and asks
-    where many lines come without a blank one.
+    `columns` maps roles (query, pos, neg, pos_scores, neg_scores, label, score, id, prompt, type) to column names, or
+    those of documents (text, title): where one of these is mapped, every record is a document. `labels` maps label
+    values to "positive", "negative" or "drop"; `clean` overrides rules of `CleanConfig` by name. `cut` says what of
+    plain text (format `txt`) is one document: the lines between blank lines, the whole file, or each line; a `.txt`
+    file is then never taken for another format. None takes the first, and asks where many lines come without a blank
+    one.
     """
 
     name: str

@@ -125,7 +125,10 @@ def shard(
     Args:
         inputs: a file, folder or glob, as a path or an `s3://` URL, or a list of them, shard sets among them; or a
             mapping of source names to Arrow streams (anything with `__arrow_c_stream__`, a polars DataFrame or
-            LazyFrame).
+            LazyFrame). Records with the columns `origin_file` (a text) and `origin_line` (a whole number from 1) have
+            these for their origin, in the set and its rejects, in place of their own file and line; where one is
+            missing or cannot be used, the record keeps its own. Records that name the same origin stand next to each
+            other in the shuffled order, in the order of the input.
         out: folder of the shard set, or an `s3://` URL: then the set is made on this machine and sent, its manifest
             last.
         config: a `PrepConfig`, or the path of a TOML file.

@@ -103,7 +103,7 @@ def test_counts_balance_and_what_went_is_listed(tmp_path: Path) -> None:
         2: "duplicate",
         3: "too_short",
         4: "empty_field",
-        5: "unknown_shape",
+        5: "empty_field",
         6: "unknown_shape",
         8: "repeated_characters",
     }

@@ -74,7 +74,12 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
     source.add_argument("--weight", type=float, help="sampling weight")
     source.add_argument("--merge_positives", "--merge-positives", action="store_true", default=None,
                         help="positives of one query become one row")  # fmt: skip
-    source.add_argument("--columns", nargs="+", metavar="ROLE=NAME", help="as query=question pos=answer,body")
+    source.add_argument(
+        "--columns",
+        nargs="+",
+        metavar="ROLE=NAME",
+        help="as query=question pos=answer,body; of documents text=content title=headline",
+    )
     source.add_argument(
         "--labels", nargs="+", metavar="LABEL=MEANING", help="positive, negative or drop, as neutral=drop"
     )

@@ -137,8 +137,9 @@ def overlap(figures: dict[str, Any]) -> Markup | None:
         )
         for row in rows
     ]
+    went = "Rows" if figures["kind"] == "text" else "Rows and positives"
     intro = (
-        "Rows and positives that went because the same, or nearly the same, stays elsewhere, and their share of the "
+        f"{went} that went because the same, or nearly the same, stays elsewhere, and their share of the "
         "rows read from their source. A source that meets itself repeats itself."
     )
     left_out = max(left_rows, left_places)

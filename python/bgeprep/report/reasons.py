@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["DUPLICATES", "FAMILIES", "Reason", "by_family", "look_up", "order"]
 
@@ -74,12 +74,20 @@ _REASONS = {
     }.items()
     for name, meaning in named.items()
 }
+#: What is said of documents in other words than of pairs.
+_OF_TEXTS = {
+    "unknown_shape": "no known shape of a text",
+    "duplicate": "the same text stands in another document",
+    "near_duplicate": "the text is nearly that of another document",
+    "in_benchmark": "holds a text of a collection that models are measured on",
+}
 _ORDER = {name: place for place, name in enumerate(_REASONS)}
 
 
-def look_up(name: str) -> Reason:
-    """The reason of that name; one that a later version added is shown by its name alone."""
-    return _REASONS.get(name) or Reason(name, "other", "")
+def look_up(name: str, kind: str = "pairs") -> Reason:
+    """The reason of that name, in words for a `kind` of set; one that a later version added is shown by its name."""
+    found = _REASONS.get(name) or Reason(name, "other", "")
+    return replace(found, meaning=_OF_TEXTS.get(name, found.meaning)) if kind == "text" else found
 
 
 def order(name: str) -> tuple[int, str]:

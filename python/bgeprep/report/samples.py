@@ -24,7 +24,8 @@ __all__ = ["CHARACTERS", "collect", "spans"]
 CHARACTERS = 500
 #: Reasons that name a row that stays, with how many pairs are shown of each.
 PAIRS = {"near_duplicate": 8, "duplicate": 3, "merged": 2, "negative_near_positive": 2, "negative_is_positive": 1}
-#: Pairs are chosen among so many candidates, so that no one source has them all.
+#: Pairs are chosen among so many candidates, so that no one source has them all; a row that stays, among so many of one
+#: origin.
 CANDIDATES = 64
 EXAMPLES_OF_A_REASON = 3
 BENCHMARK_EXAMPLES = 8
@@ -52,7 +53,7 @@ def collect(rows: ShardSet) -> dict[str, Any]:
     alone = [line for line in chosen if line["reason"] not in PAIRS]
     stays = _twins(rows, paired)
     return {
-        "pairs": [_pair(line, stays.get(_twin_of(line))) for line in paired],
+        "pairs": [_pair(line, _likest(line, stays.get(_twin_of(line), []))) for line in paired],
         "dropped": sorted(
             (_rejected(line) for line in alone), key=lambda line: (*order(line["reason"]), line["file"], line["line"])
         ),
@@ -103,12 +104,15 @@ def _twin_of(line: dict[str, Any]) -> tuple[str, str, int]:
     return line["twin_source"], line["twin_file"], line["twin_line"]
 
 
-def _twins(rows: ShardSet, pairs: list[dict[str, Any]]) -> dict[tuple[str, str, int], dict[str, Any]]:
-    """The rows that stay, by source, file and line: one scan of two columns of the sources concerned."""
+def _twins(rows: ShardSet, pairs: list[dict[str, Any]]) -> dict[tuple[str, str, int], list[dict[str, Any]]]:
+    """The rows that stay, by source, file and line: one scan of two columns of the sources concerned.
+
+    Records that bring their origin along may share one, so that there can be several.
+    """
     import polars as pl
 
     wanted = {_twin_of(line) for line in pairs}
-    found = {}
+    found: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for source, listed in zip(rows.sources, rows.manifest["sources"], strict=True):
         name, parts = source["name"], [Path(rows.path) / file["path"] for file in listed["files"]]
         places = sorted({line for twin_source, _, line in wanted if twin_source == name})
@@ -118,12 +122,28 @@ def _twins(rows: ShardSet, pairs: list[dict[str, Any]]) -> dict[tuple[str, str, 
             pl.scan_ipc(parts, row_index_name="place")
             .select("place", "origin_file", "origin_line")
             .filter(pl.col("origin_line").is_in(pl.Series(places, dtype=pl.UInt64)))
+            .group_by("origin_file", "origin_line")
+            .agg(pl.col("place").bottom_k(CANDIDATES).sort())
         )
         for hit in streamed(query, parts[0].parent):
             origin = (name, hit["origin_file"], hit["origin_line"])
             if origin in wanted:
-                found[origin] = as_pair(rows[source["first"] + hit["place"]])
+                found[origin] = [as_pair(rows[source["first"] + place]) for place in hit["place"]]
     return found
+
+
+def _likest(line: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The row that stays for a reject among those of its origin; None if no one of several is like it."""
+    if len(rows) < 2:
+        return rows[0] if rows else None
+
+    def alike(row: dict[str, Any]) -> tuple[float, float]:
+        query = _likeness(row["query"], line["query"])
+        text = max((_likeness(text, line["text"]) for text in row["pos"]), default=0.0)
+        return max(query, text), query + text
+
+    best = max(rows, key=alike)
+    return best if alike(best)[0] >= 0.5 else None
 
 
 def _rejected(line: dict[str, Any]) -> dict[str, Any]:

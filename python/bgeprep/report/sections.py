@@ -77,7 +77,7 @@ def drops(figures: dict[str, Any]) -> Markup:
     parts = () if figures["kind"] == "text" else ("positives", "negatives")
     rows = []
     for name in names:
-        reason, number = look_up(name), dropped.get(name, 0)
+        reason, number = look_up(name, figures["kind"]), dropped.get(name, 0)
         rows.append(
             tag(
                 "tr",
@@ -204,6 +204,8 @@ def benchmarks(figures: dict[str, Any]) -> Markup | None:
         *map(tables.number, ("Queries", "Passages", "By query", "By pair", "By passage", "Contained")),
     ]
     losses = None
+    # Of documents nothing goes but whole rows.
+    parts = {} if figures["kind"] == "text" else {"positive": "Positives", "negative": "Negatives"}
     if figures["benchmark_losses"]:
         read = {source["name"]: source["rows_read"] for source in figures["sources"]}
         losses = tables.table(
@@ -211,7 +213,7 @@ def benchmarks(figures: dict[str, Any]) -> Markup | None:
             [
                 tables.head("Source"),
                 tables.head("Benchmark"),
-                *map(tables.number, ("Rows", "Of those read", "Positives", "Negatives")),
+                *map(tables.number, ("Rows", "Of those read", *parts.values())),
             ],
             [
                 tag(
@@ -220,8 +222,7 @@ def benchmarks(figures: dict[str, Any]) -> Markup | None:
                     tables.cell(line["benchmark"] or "–", ""),
                     tables.cell(count(line["row"])),
                     tables.cell(share(line["row"], read.get(line["source"], 0))),
-                    tables.cell(count(line["positive"])),
-                    tables.cell(count(line["negative"])),
+                    *[tables.cell(count(line[part])) for part in parts],
                 )
                 for line in figures["benchmark_losses"]
             ],

@@ -100,7 +100,7 @@ pub struct RawPair<'a> {
     pub kept: Option<Box<Kept<'a>>>,
 }
 
-/// What a row of a shard set knows beside its texts, from the run that made the set.
+/// What a row of a shard set knows beside its texts and origin, from the run that made the set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Kept<'a> {
     /// Batching and exact key of the query.
@@ -115,8 +115,4 @@ pub struct Kept<'a> {
     pub neg_exact_keys: &'a [u64],
     /// Keys of the positives that other rows gave the query.
     pub also_pos_keys: &'a [u64],
-    /// The raw file it was read from.
-    pub origin_file: &'a str,
-    /// Its line in that file.
-    pub origin_line: u64,
 }

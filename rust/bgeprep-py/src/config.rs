@@ -289,13 +289,19 @@ fn source_spec(source: Source, read: &ReadConfig, stores: &Stores) -> Result<Sou
             "id" => &mut columns.id,
             "prompt" => &mut columns.prompt,
             "type" => &mut columns.kind,
+            "text" => &mut columns.text,
+            "title" => &mut columns.title,
             other => {
-                let known = "query, pos, neg, pos_scores, neg_scores, label, score, id, prompt, type";
+                let known = "query, pos, neg, pos_scores, neg_scores, label, score, id, prompt, type, text, title";
                 let message = format!("unknown role {other}; expected one of {known}");
                 return Err(Error::config(format!("sources.{}.columns", config.name), message));
             }
         };
         *slot = Some(names);
+    }
+    if let Some(strange) = columns.strange_to_texts() {
+        let message = format!("columns.text and columns.title are of texts, {strange} of pairs; hint: map one kind");
+        return Err(Error::config(key("columns"), message));
     }
     let mut labels = Vec::new();
     for (label, meaning) in config.labels {

@@ -1,30 +1,44 @@
-//! What a row of a shard set brings along into the next set.
+//! What a row brings along from where it was before: its origin, and from a shard set its keys.
 
 use super::{CleanPair, CleanText};
 use crate::pair::RawPair;
+use crate::read::Origin;
 
-/// Beside the texts: where the row was first read, and what is known of its query. Empty for raw records.
+/// Where a row was first read, as the row itself says; none for most raw records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GivenOrigin {
+    /// The raw file.
+    pub file: String,
+    /// The line in it, 0 for none.
+    pub line: u64,
+}
+
+impl GivenOrigin {
+    /// Takes over what a record says.
+    pub fn set(&mut self, origin: Option<&Origin<'_>>) {
+        self.file.clear();
+        self.line = origin.map_or(0, |origin| origin.line);
+        self.file.push_str(origin.map_or("", |origin| &origin.file));
+    }
+
+    /// Whether the row says it.
+    pub fn is_some(&self) -> bool {
+        self.line > 0
+    }
+}
+
+/// What a row of a shard set knows beside its texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeptRow {
-    /// The raw file, empty if the record is not from a shard set.
-    pub origin_file: String,
-    /// The line in it.
-    pub origin_line: u64,
+    /// Whether the row is from a shard set.
+    pub from_set: bool,
     /// Keys of the positives that other rows gave the query.
     pub also_pos_keys: Vec<u64>,
 }
 
-impl KeptRow {
-    /// Whether the row is from a shard set.
-    pub fn is_some(&self) -> bool {
-        !self.origin_file.is_empty()
-    }
-}
-
 /// Fills `pair.kept` and the clusters of all texts; `pair` holds the clean texts already.
 pub(super) fn take_over(raw: &RawPair<'_>, pair: &mut CleanPair) {
-    let was_kept = pair.kept.is_some();
-    pair.kept.origin_file.clear();
+    let was_kept = std::mem::replace(&mut pair.kept.from_set, raw.kept.is_some());
     pair.kept.also_pos_keys.clear();
     let Some(kept) = raw.kept.as_deref() else {
         if was_kept {
@@ -34,8 +48,6 @@ pub(super) fn take_over(raw: &RawPair<'_>, pair: &mut CleanPair) {
         }
         return;
     };
-    pair.kept.origin_file.push_str(kept.origin_file);
-    pair.kept.origin_line = kept.origin_line;
     pair.kept.also_pos_keys.extend_from_slice(kept.also_pos_keys);
     let (key, exact) = kept.query_keys;
     pair.query.cluster = (key != exact).then_some(key);
@@ -70,17 +82,14 @@ mod tests {
             neg_keys: &[],
             neg_exact_keys: &[],
             also_pos_keys: &[5],
-            origin_file: "nq.jsonl",
-            origin_line: 4,
         };
         let mut row = pair(&[0, 2]);
         take_over(&RawPair { kept: Some(Box::new(kept)), ..RawPair::default() }, &mut row);
         assert_eq!((row.query.cluster, row.pos[0].cluster, row.pos[1].cluster), (Some(3), None, Some(3)));
-        let expected = KeptRow { origin_file: "nq.jsonl".to_owned(), origin_line: 4, also_pos_keys: vec![5] };
-        assert_eq!(row.kept, expected);
+        assert_eq!(row.kept, KeptRow { from_set: true, also_pos_keys: vec![5] });
 
         take_over(&RawPair::default(), &mut row);
-        assert!(!row.kept.is_some() && row.kept.also_pos_keys.is_empty());
+        assert_eq!(row.kept, KeptRow::default());
         assert_eq!((row.query.cluster, row.pos[0].cluster, row.pos[1].cluster), (None, None, None));
     }
 }

@@ -15,7 +15,7 @@ use language::LanguageRule;
 
 use crate::pair::{RawPair, SetKind, Task};
 use crate::report::{Reason, RejectPart};
-pub use kept::KeptRow;
+pub use kept::{GivenOrigin, KeptRow};
 use text::{Identity, TextForm};
 
 /// The rules of cleaning; 0 (or a share above 1) switches a bound off.
@@ -85,6 +85,8 @@ pub struct CleanPair {
     pub has_pos_scores: bool,
     /// Whether any negative carries a score.
     pub has_neg_scores: bool,
+    /// Where the row was first read, if it says so itself; for whoever reads to fill in.
+    pub origin: GivenOrigin,
     /// What a row of a shard set brought along.
     pub kept: KeptRow,
 }

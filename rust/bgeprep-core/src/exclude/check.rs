@@ -5,6 +5,7 @@ use super::contain::Held;
 use super::near::Scratch;
 use super::texts::{Place, Texts};
 use crate::clean::{CleanPair, CleanText};
+use crate::pair::SetKind;
 use crate::shard::reports::BenchmarkHits;
 
 /// What a row met.
@@ -71,6 +72,8 @@ impl HitKind {
 pub struct Checker<'a> {
     benchmarks: &'a Benchmarks,
     scratch: Scratch,
+    /// What the row at hand is.
+    kind: SetKind,
 }
 
 /// A text met: similarity, number.
@@ -79,11 +82,12 @@ type Match = (f64, u32);
 impl<'a> Checker<'a> {
     /// A checker against these benchmarks.
     pub fn new(benchmarks: &'a Benchmarks) -> Self {
-        Self { benchmarks, scratch: Scratch::default() }
+        Self { benchmarks, scratch: Scratch::default(), kind: SetKind::Pairs }
     }
 
     /// What of a row has to go. In a `symmetric` one both texts are queries.
     pub fn check(&mut self, pair: &CleanPair, symmetric: bool) -> Hits {
+        self.kind = pair.kind;
         if let Some(hit) = self.query(&pair.query, pair.pos.iter(), None) {
             return Hits::Row(Box::new(hit));
         }
@@ -126,10 +130,10 @@ impl<'a> Checker<'a> {
             all.near_queries.find(&all.queries, &text.normal, &mut self.scratch, found);
         });
         let &best = met.first()?;
+        let role = role(self.kind, positive);
         let how = |number: u32| {
             let equal = all.queries.get(number) == text.normal;
             let verb = if equal { "equals" } else { "nearly equals" };
-            let role = positive.map_or("query", |_| "positive");
             format!("the {role} {verb} a benchmark query")
         };
         let mut passages = Vec::new();
@@ -156,7 +160,7 @@ impl<'a> Checker<'a> {
         });
         let &(similarity, number) = met.first()?;
         let verb = if all.passages.get(number) == text.normal { "equals" } else { "nearly equals" };
-        let role = positive.map_or("query", |_| "positive");
+        let role = role(self.kind, positive);
         let detail = format!("the {role} {verb} a passage of the benchmark's corpus");
         Some(all.hit(HitKind::Passage, (&all.passages, number), Some(similarity), detail, positive))
     }
@@ -169,9 +173,19 @@ impl<'a> Checker<'a> {
             Held::Query(number) => ((&all.queries, number), "query"),
             Held::Passage(number) => ((&all.passages, number), "judged passage"),
         };
-        let role = positive.map_or("query", |_| "positive");
+        let role = role(self.kind, positive);
         let detail = format!("contained: the {role} holds a benchmark's {what}");
         Some(all.hit(HitKind::Containment, found, None, detail, positive))
+    }
+}
+
+/// What a text of a row is called.
+fn role(kind: SetKind, positive: Option<usize>) -> &'static str {
+    match (kind, positive) {
+        (SetKind::Pairs, None) => "query",
+        (SetKind::Pairs, Some(_)) => "positive",
+        (SetKind::Text, None) => "title",
+        (SetKind::Text, Some(_)) => "text",
     }
 }
 

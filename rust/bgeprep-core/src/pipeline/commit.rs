@@ -7,6 +7,7 @@ use fs_err as fs;
 
 use super::SlotNames;
 use super::layout::{BucketLayout, TASKS};
+use super::origins::Origins;
 use super::read_stage::ReadReport;
 use super::rejects::{Merged, Reject, Twin, merge};
 use super::shard_stage::SlotResult;
@@ -24,6 +25,7 @@ pub(super) struct Commit<'a> {
     pub(super) plan: &'a PrepPlan,
     pub(super) options: &'a RunOptions,
     pub(super) layout: &'a BucketLayout,
+    pub(super) origins: Origins<'a>,
     pub(super) read: &'a ReadReport,
     pub(super) names: &'a SlotNames,
     pub(super) set: &'a Path,
@@ -84,7 +86,7 @@ impl Commit<'_> {
         }
     }
 
-    /// One Parquet file a source, rows in the order of their origin.
+    /// One Parquet file a source, rows in the order of the input.
     fn write_rejects(&self, runs: &[PathBuf]) -> Result<Vec<PartInfo>> {
         let mut merged = merge(runs)?;
         let mut files = Vec::new();
@@ -102,12 +104,12 @@ impl Commit<'_> {
             Twin::None => Default::default(),
             Twin::Row(row) => {
                 let source = &self.plan.sources[self.layout.files[row.file as usize].source];
-                let (file, line) = self.layout.origin(row)?;
+                let (file, line) = self.origins.of(row)?;
                 (source.name.clone(), file.to_owned(), line, String::new())
             }
             Twin::Text { source, file, line, id } => (source, file, line, id),
         };
-        let (origin_file, origin_line) = self.layout.origin(reject.row)?;
+        let (origin_file, origin_line) = self.origins.of(reject.row)?;
         Ok(RejectRow {
             source: source.to_owned(),
             origin_file: origin_file.to_owned(),

@@ -154,14 +154,14 @@ fn move_texts(stage: &Stage<'_>, bucket: usize, transfers: &Spill, gate: &Gate) 
     let rows_path = path(stage.read, ROWS, bucket);
     let decisions_path = path(stage.dedup, DECISIONS, bucket);
     let _pass = gate.enter(raw_size(&rows_path)? + 2 * size(&decisions_path)?);
-    let mut decisions = Along::new(Decision::decode_all(&load(&decisions_path)?), stage.layout, |one| one.row)?;
+    let decisions = Decision::decode_all(&load(&decisions_path)?);
     let rows = SortedRows::open(&rows_path, stage.memory / 2)?;
     let (mut scratch, mut bytes) = (Vec::new(), Vec::new());
     for position in 0..rows.len() {
         let body = rows.body(position, &mut scratch)?;
-        let (order, id) = peek(body)?;
-        let own = decisions.next(order, id);
-        if own.clone().next().is_none() {
+        let (_, id) = peek(body)?;
+        let own = about(&decisions, id, |one| one.row);
+        if own.is_empty() {
             continue;
         }
         let mut row = SpillRow::default();
@@ -193,30 +193,8 @@ fn move_texts(stage: &Stage<'_>, bucket: usize, transfers: &Spill, gate: &Gate) 
     Ok(())
 }
 
-/// Things about rows, in the shuffled order of the rows, to be walked along with the rows themselves.
-#[derive(Debug)]
-pub struct Along<T> {
-    items: Vec<(u64, RowId, T)>,
-    at: usize,
-}
-
-impl<T> Along<T> {
-    /// Sorts `items`, each about the row that `row` names, into shuffled order; items of one row keep theirs.
-    pub fn new(items: Vec<T>, layout: &BucketLayout, row: impl Fn(&T) -> RowId) -> Result<Self> {
-        let place = |item: T| {
-            let row = row(&item);
-            Ok((layout.order(row)?, row, item))
-        };
-        let mut items = items.into_iter().map(place).collect::<Result<Vec<_>>>()?;
-        items.sort_by_key(|&(order, row, _)| (order, row));
-        Ok(Self { items, at: 0 })
-    }
-
-    /// The items about the next row, which must come after all rows asked for before.
-    pub fn next(&mut self, order: u64, row: RowId) -> impl Iterator<Item = &T> + Clone {
-        let start = self.at + self.items[self.at..].iter().take_while(|item| (item.0, item.1) < (order, row)).count();
-        let count = self.items[start..].iter().take_while(|item| (item.0, item.1) == (order, row)).count();
-        self.at = start + count;
-        self.items[start..self.at].iter().map(|(_, _, item)| item)
-    }
+/// What there is about a row among things sorted by the row that each is about.
+pub fn about<T>(items: &[T], row: RowId, row_of: impl Fn(&T) -> RowId) -> &[T] {
+    let from = &items[items.partition_point(|item| row_of(item) < row)..];
+    &from[..from.iter().take_while(|item| row_of(item) == row).count()]
 }

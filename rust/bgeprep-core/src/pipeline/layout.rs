@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::config::{DedupMode, PrepPlan};
 use crate::pair::Task;
 use crate::shard::ShardSet;
-use crate::shuffle::{RowId, bucket_count, bucket_of, file_seed, order_key};
+use crate::shuffle::{bucket_count, bucket_of, file_seed, order_key};
 use crate::store::Location;
 use crate::{Error, Result};
 
@@ -51,7 +51,7 @@ pub struct SetPart {
 /// Files, slots and buckets of a run.
 #[derive(Debug)]
 pub struct BucketLayout {
-    /// All files; `RowId::file` counts in here.
+    /// All files; [`RowId::file`](crate::shuffle::RowId) counts in here.
     pub files: Vec<FileEntry>,
     /// Number of buckets over all sources and slots.
     pub buckets: usize,
@@ -120,32 +120,25 @@ impl BucketLayout {
         })
     }
 
-    /// The raw file and line that a row was first read from.
-    ///
-    /// # Errors
-    /// `Shard` if it lies in a damaged part of a set.
-    pub fn origin(&self, row: RowId) -> Result<(&str, u64)> {
-        let file = &self.files[row.file as usize];
-        let Some(SetPart { set, part }) = &file.part else { return Ok((&file.origin, row.line)) };
-        let row = set.row(set.part_rows(*part).start + row.line.saturating_sub(1))?;
-        Ok((row.origin_file(), row.origin_line()))
-    }
-
-    /// The order key of a row of a raw file.
-    ///
-    /// # Errors
-    /// As [`origin`](Self::origin).
-    pub fn order(&self, row: RowId) -> Result<u64> {
-        let file = &self.files[row.file as usize];
-        if file.part.is_none() {
-            return Ok(order_key(file.seed, row.line));
+    /// Files alone, for tests.
+    #[cfg(test)]
+    pub(super) fn of_files(files: Vec<FileEntry>) -> Self {
+        Self {
+            files,
+            buckets: 0,
+            own_buckets: 0,
+            text_bytes: 0,
+            partitions: 1,
+            keep_keys: false,
+            unite_keys: false,
+            sources: Vec::new(),
+            names: Vec::new(),
+            seed: 0,
         }
-        let (origin, line) = self.origin(row)?;
-        Ok(self.order_of_origin(file.source, origin, line))
     }
 
-    /// The order key of a row that was first read from this file and line: the same whether the raw file is read, or a
-    /// set that was made from it.
+    /// The order key of a row that says it was first read from this file and line: the same whether the raw file is
+    /// read, a file that was made from it, or a set. Rows that say the same keep the order of the input.
     pub fn order_of_origin(&self, source: usize, origin: &str, line: u64) -> u64 {
         order_key(file_seed(self.seed, &self.names[source], origin), line)
     }

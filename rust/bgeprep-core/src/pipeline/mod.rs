@@ -20,6 +20,7 @@ mod commit;
 mod exclusion;
 mod keys;
 mod near_components;
+mod origins;
 mod read_worker;
 mod sketching;
 
@@ -37,6 +38,7 @@ use crate::shard::Manifest;
 use crate::{Error, Result};
 use dedup_stage::DedupReport;
 use layout::{BucketLayout, TASKS};
+use origins::Origins;
 use read_stage::{Filters, ReadReport};
 use shard_stage::{PartJob, Parts};
 use stage::Stage;
@@ -126,7 +128,8 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
     let shard_rejects = shard_folder.join(shard_stage::REJECTS);
 
     progress.enter("commit");
-    let finish = commit::Commit { plan, options, layout: &layout, read: &read, names: &names, set: &set };
+    let origins = Origins::open(&layout, &read_folder)?;
+    let finish = commit::Commit { plan, options, layout: &layout, origins, read: &read, names: &names, set: &set };
     let manifest = finish.run(results, near.map(|(report, _)| report), &[read_rejects, shard_rejects])?;
     work.remove()?;
     // The set was assembled beside its place even where the work files lay elsewhere.
@@ -235,7 +238,7 @@ fn nothing_kept(plan: &PrepPlan, read: &ReadReport, dedup: &DedupReport) -> Erro
     }
     let first = plan.sources.iter().flat_map(|source| &source.inputs).map(|input| input.location.path()).next();
     let message = if rows == 0 {
-        "expected pairs, found no record in any input file".to_owned()
+        "expected pairs or texts, found no record in any input file".to_owned()
     } else {
         format!("no row is left of {rows} read; dropped: {reasons:?}; hint: look at the cleaning rules or the columns")
     };

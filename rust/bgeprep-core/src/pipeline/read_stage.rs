@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::{Found, Journal, Output};
 use super::layout::{BucketLayout, FileEntry};
+use super::origins::{ORIGINS, Origins};
 use super::read_worker::Worker;
 use super::rejects::RejectSink;
 use crate::config::{DedupMode, PrepPlan, RunOptions};
@@ -128,6 +129,8 @@ pub struct Outputs {
     pub sample: Spill,
     /// Texts that shard sets keep in clusters, by space.
     pub clusters: Spill,
+    /// What records say of their origin, in one file.
+    pub origins: Spill,
 }
 
 /// What rows are held against while they are read, beside the cleaning rules.
@@ -172,9 +175,10 @@ pub fn run(
         sketches: spill(3, SKETCHES, spaces, Packing::Plain, 2 << 20)?,
         sample: spill(4, SAMPLE, spaces, Packing::Plain, 1 << 20)?,
         clusters: spill(5, CLUSTERS, Rule::ALL.len(), Packing::Plain, 1 << 20)?,
+        origins: spill(6, ORIGINS, 1, Packing::Plain, 1 << 20)?,
     };
-    let Outputs { rows, keys, rejects, sketches, sample, clusters } = &outputs;
-    let all: Vec<&dyn Output> = vec![rows, keys, rejects, sketches, sample, clusters];
+    let Outputs { rows, keys, rejects, sketches, sample, clusters, origins } = &outputs;
+    let all: Vec<&dyn Output> = vec![rows, keys, rejects, sketches, sample, clusters, origins];
     let journal = found.go_on(all)?;
     let sum = |count: fn(&Tally) -> u64| found.state.tallies.values().map(count).sum();
     progress.rows_read.store(sum(|tally| tally.rows_read), Ordering::Relaxed);
@@ -215,7 +219,8 @@ pub fn run(
     // Again: what stopped one run is already done for the next that goes on with its work.
     check_kinds(plan, layout, &report)?;
     if let Some(filter) = &filters.scores {
-        filter.check(report.scores.get_or_insert_default(), |row| layout.origin(row))?;
+        let origins = Origins::open(layout, folder)?;
+        filter.check(report.scores.get_or_insert_default(), |row| origins.of(row))?;
     }
     report.empty_files.sort();
     if let Some(benchmarks) = &filters.benchmarks {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::exclusion::Exclusion;
 use super::keys;
 use super::layout::{BucketLayout, FileEntry};
+use super::origins::Block;
 use super::read_stage::{Filters, Outputs, ReadReport};
 use super::rejects::{Reject, Twin};
 use super::sketching::Sketching;
@@ -29,6 +30,7 @@ pub(super) struct Worker<'a> {
     exclusion: Option<Exclusion<'a>>,
     near: Option<Sketching>,
     pair: CleanPair,
+    origins: Block,
     bytes: Vec<u8>,
     rejects: Vec<Reject>,
     removed: Vec<crate::clean::Removed>,
@@ -50,6 +52,7 @@ impl<'a> Worker<'a> {
             exclusion: filters.benchmarks.as_ref().map(Exclusion::new),
             near: (plan.dedup.mode == DedupMode::Near).then(|| Sketching::new(plan, layout)),
             pair: CleanPair::default(),
+            origins: Block::default(),
             bytes: Vec::new(),
             rejects: Vec::new(),
             removed: Vec::new(),
@@ -64,6 +67,10 @@ impl<'a> Worker<'a> {
         let mut unmapped = Unmapped::default();
         chunk.records(&mut unmapped, &mut |record| {
             let id = RowId { file: file as u32, line: record.line };
+            self.pair.origin.set(record.origin.as_ref());
+            if let (Some(origin), None) = (&record.origin, &entry.part) {
+                self.origins.add(record.line, origin);
+            }
             match record.body {
                 Body::Pair(raw) => self.pair(entry, id, &raw),
                 Body::Bad { reason, detail, text } => {
@@ -72,7 +79,10 @@ impl<'a> Worker<'a> {
                     tally.rows_read += 1;
                     tally.add(RejectPart::Row, reason);
                     if reason.is_unreadable() && self.report.first_bad.is_none() {
-                        self.report.first_bad = Some((file as u32, record.line, reason, detail.clone()));
+                        let from =
+                            record.origin.as_ref().map(|origin| format!(" (from {}:{})", origin.file, origin.line));
+                        let told = format!("{detail}{}", from.unwrap_or_default());
+                        self.report.first_bad = Some((file as u32, record.line, reason, told));
                     }
                     self.rejects.push(Reject {
                         slot,
@@ -91,6 +101,7 @@ impl<'a> Worker<'a> {
             }
         })?;
         self.outputs.rejects.add(&mut self.rejects)?;
+        self.origins.spill(file as u32, &self.outputs.origins)?;
         if let Some(near) = &mut self.near {
             self.report.sketched = near.spill(self.outputs)?;
         }
@@ -148,9 +159,9 @@ impl<'a> Worker<'a> {
         {
             return Ok(());
         }
-        let kept = &self.pair.kept;
-        let order = if kept.is_some() {
-            self.layout.order_of_origin(entry.source, &kept.origin_file, kept.origin_line)
+        let origin = &self.pair.origin;
+        let order = if origin.is_some() {
+            self.layout.order_of_origin(entry.source, &origin.file, origin.line)
         } else {
             order_key(entry.seed, id.line)
         };
@@ -197,7 +208,7 @@ impl<'a> Worker<'a> {
         let slot = self.layout.slot(self.layout.files[row.file as usize].source, task);
         let common = keys::common(source, row, task, slot, bucket);
         keys::records(&self.pair, common, self.layout.partitions, &self.outputs.keys, &mut self.bytes)?;
-        if self.pair.kept.is_some() {
+        if self.pair.kept.from_set {
             keys::clusters(&self.pair, task, &self.outputs.clusters, &mut self.bytes)?;
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::batching_keys::KeySource;
-use super::dedup_stage::{Along, DECISIONS, TRANSFERS};
+use super::dedup_stage::{DECISIONS, TRANSFERS, about};
 use super::gate::{Gate, for_each};
 use super::journal::Found;
 use super::lengths::LengthCounts;
@@ -174,8 +174,8 @@ fn write_part(
     let transfers_path = path(stage.dedup, TRANSFERS, job.bucket);
     let beside = 2 * size(&decisions_path)? + 2 * size(&transfers_path)?;
     let _pass = gate.enter(raw_size(&rows_path)? + beside);
-    let mut decisions = Along::new(Decision::decode_all(&load(&decisions_path)?), stage.layout, |one| one.row)?;
-    let mut transfers = Along::new(Transfer::decode_all(&load(&transfers_path)?)?, stage.layout, |one| one.to)?;
+    let decisions = Decision::decode_all(&load(&decisions_path)?);
+    let transfers = Transfer::decode_all(&load(&transfers_path)?)?;
     let rows = SortedRows::open(&rows_path, stage.memory)?;
     let expected = parts.read.bucket_rows[job.bucket];
     if rows.len() as u64 != expected {
@@ -205,8 +205,8 @@ fn write_part(
         }
         let mut row = SpillRow::default();
         decode(rows.body(position, &mut scratch)?, &mut row)?;
-        let (order, id) = (row.order, row.row);
-        part.row(row, decisions.next(order, id), transfers.next(order, id))?;
+        let id = row.row;
+        part.row(row, about(&decisions, id, |one| one.row), about(&transfers, id, |one| one.to))?;
     }
     rejects.add(&mut part.rejects)?;
     let mut result = part.result;
@@ -228,12 +228,7 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    fn row<'r>(
-        &mut self,
-        mut row: SpillRow<'r>,
-        decisions: impl Iterator<Item = &'r Decision>,
-        transfers: impl Iterator<Item = &'r Transfer>,
-    ) -> Result<()> {
+    fn row<'r>(&mut self, mut row: SpillRow<'r>, decisions: &[Decision], transfers: &'r [Transfer]) -> Result<()> {
         let (mut also, mut gone) = (Vec::new(), [Vec::new(), Vec::new()]);
         for decision in decisions {
             match decision.action {
@@ -287,10 +282,8 @@ impl Part<'_> {
         let (pos, pos_exact_keys, pos_scores) = columns(&row.pos);
         let (neg, neg_exact_keys, neg_scores) = columns(&row.neg);
         let keys = self.keys.of(row, also);
-        let (origin_file, origin_line) = match &row.kept {
-            Some(kept) => (kept.origin_file, kept.origin_line),
-            None => (self.stage.layout.files[row.row.file as usize].origin.as_str(), row.row.line),
-        };
+        let place = || (self.stage.layout.files[row.row.file as usize].origin.as_str(), row.row.line);
+        let (origin_file, origin_line) = row.origin.unwrap_or_else(place);
         self.result.also_excess += keys.also_excess;
         let Some(writer) = &mut self.writer else {
             return Err(Error::Internal("a bucket without rows has a row".to_owned()));

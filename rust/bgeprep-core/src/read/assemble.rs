@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::field::Field;
 use super::labels::{Verdict, grade, judge, written};
 use super::roles::{Columns, Layout, PairShape, Row, Shape};
+use super::{Body, Record};
 use crate::pair::{RawPair, SetKind, Task};
 use crate::report::Reason;
 use crate::{Error, Result};
@@ -12,16 +13,34 @@ use crate::{Error, Result};
 /// Why a record is no pair.
 pub(super) type Bad = (Reason, String);
 
-/// Makes a pair of the fields, which are used up.
+/// Makes a record of the fields, which are used up; `shown` gives the text that shows a bad one.
+///
+/// # Errors
+/// As [`assemble`].
+pub(super) fn record<'a>(
+    columns: &mut Columns<'_>,
+    row: &mut Row<'a>,
+    line: u64,
+    shown: impl FnOnce() -> String,
+) -> Result<Record<'a>> {
+    let pair = assemble(columns, row, line)?;
+    Ok(Record { line, origin: columns.origin(row), body: body(pair, shown) })
+}
+
+/// A pair, or why there is none.
+pub(super) fn body(pair: Result<RawPair<'_>, Bad>, shown: impl FnOnce() -> String) -> Body<'_> {
+    match pair {
+        Ok(pair) => Body::Pair(pair),
+        Err((reason, detail)) => Body::Bad { reason, detail, text: Cow::Owned(shown()) },
+    }
+}
+
+/// Makes a pair of the fields.
 ///
 /// # Errors
 /// For what the user must settle: an ambiguous column, a label without a meaning, a file of
 /// another kind. A row that is merely unusable is `Ok(Err(…))`.
-pub(super) fn assemble<'a>(
-    columns: &mut Columns<'_>,
-    row: &mut Row<'a>,
-    line: u64,
-) -> Result<Result<RawPair<'a>, Bad>> {
+fn assemble<'a>(columns: &mut Columns<'_>, row: &mut Row<'a>, line: u64) -> Result<Result<RawPair<'a>, Bad>> {
     let layout = columns.layout;
     let (mut unknown_kind, mut wrong) = (None, None);
     let pair = match columns.shape(row, line)? {

@@ -63,7 +63,7 @@ impl Chunk {
             Data::Set { set, ids, first } => set::records(set, ids.clone(), *first, visit),
             Data::Long { line, head } => {
                 let body = too_long(self.layout.max_line_bytes, Cow::Borrowed(head));
-                visit(Record { line: *line, body })
+                visit(Record::new(*line, body))
             }
         };
         columns.report(tally);
@@ -114,11 +114,10 @@ fn lines(bytes: &[u8], first: u64, columns: &mut Columns<'_>, visit: &mut Visit<
         let end = memchr::memchr(b'\n', &bytes[from..]).map_or(bytes.len(), |at| from + at);
         let stripped = bytes[from..end].strip_suffix(b"\r").unwrap_or(&bytes[from..end]);
         if !stripped.trim_ascii().is_empty() {
-            let body = match checked.get(from, from + stripped.len()) {
+            visit(match checked.get(from, from + stripped.len()) {
                 Ok(text) => json::record(text, line, columns, &mut row)?,
-                Err(bad) => *bad,
-            };
-            visit(Record { line, body })?;
+                Err(bad) => Record::new(line, *bad),
+            })?;
         }
         from = end + 1;
         line += 1;
@@ -137,11 +136,10 @@ fn elements(
     let mut row = Row::new();
     for (line, (from, to)) in (first..).zip(spans) {
         let blank = bytes[*from..*to].len() - bytes[*from..*to].trim_ascii_start().len();
-        let body = match checked.get(from + blank, *to) {
+        visit(match checked.get(from + blank, *to) {
             Ok(text) => json::record(text, line, columns, &mut row)?,
-            Err(bad) => *bad,
-        };
-        visit(Record { line, body })?;
+            Err(bad) => Record::new(line, *bad),
+        })?;
     }
     Ok(())
 }

@@ -9,6 +9,8 @@
 //! | score | `score` `similarity_score` | |
 //! | id | `id` `_id` | |
 //! | others | `prompt` `type` `pos_scores` `neg_scores` `set` | |
+//! | document | `text`, with or without `title`, in a record without a positive | |
+//! | origin | `origin_file` and `origin_line` (see [`Origin`](super::Origin)) | |
 //!
 //! A column of the first choice beats those of the second, which are then ignored and counted.
 //! Two columns of the same choice for the query or the positive (`question` and `title`, or
@@ -19,7 +21,8 @@
 //!
 //! A role that the user maps takes only the user's columns, compared exactly; of several, the
 //! first present is taken, while those for the positive and the negative are joined. Files without
-//! a header have columns `1`, `2`, `3` …
+//! a header have columns `1`, `2`, `3` … A user who maps the text or the title says that all records
+//! are documents, whatever other columns they have.
 
 /// The user's own columns, by role; `None` leaves the role to the usual names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,6 +47,10 @@ pub struct ColumnMapping {
     pub pos_scores: Option<Vec<String>>,
     /// Teacher scores of the negatives.
     pub neg_scores: Option<Vec<String>>,
+    /// The text of a document.
+    pub text: Option<Vec<String>>,
+    /// The title of a document.
+    pub title: Option<Vec<String>>,
 }
 
 /// What a column is for.
@@ -61,8 +68,14 @@ pub(super) enum Role {
     NegScores,
     /// `{"set": [a, b, …]}`.
     Set,
-    /// The text of a text record.
+    /// The text of a document.
     Text,
+    /// The title of a document, where the user names it; else it is a `title` without a positive.
+    Title,
+    /// The raw file that the record is from.
+    OriginFile,
+    /// The line in it.
+    OriginLine,
     /// Lists of objects that only a recipe can walk (SQuAD).
     Nested,
     /// Columns that only shard sets have.
@@ -114,7 +127,9 @@ const USUAL: &[(Role, u16, &[&str])] = &[
     (Role::Set, 0, &["set"]),
     (Role::Text, 0, &["text"]),
     (Role::Nested, 0, &["data", "paragraphs", "qas"]),
-    (Role::ShardSet, 0, &["query_key", "pos_keys", "origin_line"]),
+    (Role::OriginFile, 0, &["origin_file"]),
+    (Role::OriginLine, 0, &["origin_line"]),
+    (Role::ShardSet, 0, &["query_key", "pos_keys"]),
 ];
 
 /// Names of negative columns, alone or followed by a number.
@@ -135,7 +150,9 @@ impl ColumnMapping {
             Role::Kind => &self.kind,
             Role::PosScores => &self.pos_scores,
             Role::NegScores => &self.neg_scores,
-            Role::Set | Role::Text | Role::Nested | Role::ShardSet => return None,
+            Role::Text => &self.text,
+            Role::Title => &self.title,
+            Role::Set | Role::OriginFile | Role::OriginLine | Role::Nested | Role::ShardSet => return None,
         };
         names.as_deref()
     }
@@ -151,6 +168,18 @@ impl ColumnMapping {
         if self.of(claim.role).is_some() { None } else { Some(claim) }
     }
 
+    /// Whether the user says that the records are documents.
+    pub(super) fn is_of_texts(&self) -> bool {
+        self.text.is_some() || self.title.is_some()
+    }
+
+    /// The first mapped role that documents do not have, where the records are said to be documents.
+    pub fn strange_to_texts(&self) -> Option<&'static str> {
+        let of_texts = |role: &Role| matches!(role, Role::Text | Role::Title);
+        let strange = MAPPABLE.into_iter().find(|role| !of_texts(role) && self.of(*role).is_some());
+        if self.is_of_texts() { strange.map(config_key) } else { None }
+    }
+
     /// Every column that the user names, with the config key it stands under.
     pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
         MAPPABLE.into_iter().flat_map(|role| {
@@ -160,7 +189,7 @@ impl ColumnMapping {
 }
 
 /// The roles that a config can map.
-const MAPPABLE: [Role; 10] = [
+const MAPPABLE: [Role; 12] = [
     Role::Query,
     Role::Pos,
     Role::Neg,
@@ -171,6 +200,8 @@ const MAPPABLE: [Role; 10] = [
     Role::Kind,
     Role::PosScores,
     Role::NegScores,
+    Role::Text,
+    Role::Title,
 ];
 
 /// The config key of a role.
@@ -186,7 +217,9 @@ pub(super) fn config_key(role: Role) -> &'static str {
         Role::Kind => "columns.type",
         Role::PosScores => "columns.pos_scores",
         Role::NegScores => "columns.neg_scores",
-        Role::Set | Role::Text | Role::Nested | Role::ShardSet => "columns",
+        Role::Text => "columns.text",
+        Role::Title => "columns.title",
+        Role::Set | Role::OriginFile | Role::OriginLine | Role::Nested | Role::ShardSet => "columns",
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::assemble::assemble;
+use super::assemble;
 use super::chunk::{Checked, Visit};
 use super::columns::Role;
 use super::field::{Field, head};
@@ -28,11 +28,10 @@ pub(super) fn records(bytes: &[u8], first: u64, columns: &mut Columns<'_>, visit
         let end = end.map_or(bytes.len(), |end| from + end);
         let stripped = strip_line_end(&bytes[from..end]);
         if !stripped.trim_ascii().is_empty() {
-            let body = match checked.get(from, from + stripped.len()) {
+            visit(match checked.get(from, from + stripped.len()) {
                 Ok(text) => record(text, line, &places, columns, &mut cells, &mut row)?,
-                Err(bad) => *bad,
-            };
-            visit(Record { line, body })?;
+                Err(bad) => Record::new(line, *bad),
+            })?;
         }
         line += memchr::memchr_iter(b'\n', &bytes[from..end]).count() as u64;
         from = end;
@@ -48,14 +47,14 @@ pub(super) fn strip_line_end(record: &[u8]) -> &[u8] {
 /// A column of the header.
 struct Place {
     number: u16,
-    /// An empty cell says "nothing" here, while an empty query or positive is an empty text.
+    /// An empty cell says "nothing" here, while an empty query, positive or text is an empty text.
     empty_is_null: bool,
 }
 
 impl Place {
     fn of(name: &str, columns: &mut Columns<'_>) -> Self {
         let role = columns.layout.columns.claim(name).map(|claim| claim.role);
-        let empty_is_null = !matches!(role, Some(Role::Query | Role::Pos));
+        let empty_is_null = !matches!(role, Some(Role::Query | Role::Pos | Role::Text));
         // The header is as short as a file's first record, far below the columns' limit.
         Self { number: columns.number(name, None).unwrap_or(u16::MAX), empty_is_null }
     }
@@ -68,9 +67,10 @@ fn record<'a>(
     columns: &mut Columns<'_>,
     cells: &mut Vec<Cow<'a, str>>,
     row: &mut Row<'a>,
-) -> Result<Body<'a>> {
+) -> Result<Record<'a>> {
     let layout = columns.layout;
-    let bad = |reason, detail| Ok(Body::Bad { reason, detail, text: Cow::Owned(head(text.as_bytes())) });
+    let shown = || head(text.as_bytes());
+    let bad = |reason, detail| Ok(Record::new(line, Body::Bad { reason, detail, text: Cow::Owned(shown()) }));
     if let Err(detail) = split(text, layout.delimiter, layout.quoting, cells) {
         return bad(Reason::BadCsv, detail.to_owned());
     }
@@ -82,8 +82,5 @@ fn record<'a>(
         let field = if place.empty_is_null && cell.is_empty() { Field::Null } else { Field::Text(cell) };
         row.push((place.number, field));
     }
-    match assemble(columns, row, line)? {
-        Ok(pair) => Ok(Body::Pair(pair)),
-        Err((reason, detail)) => bad(reason, detail),
-    }
+    assemble::record(columns, row, line, shown)
 }

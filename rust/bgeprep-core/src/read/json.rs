@@ -6,8 +6,8 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::Body;
-use super::assemble::{array, assemble};
+use super::Record;
+use super::assemble::{self, array};
 use super::depth::{MOST_LEVELS, is_too_deep};
 use super::field::{Field, head};
 use super::roles::{Columns, Row};
@@ -17,11 +17,11 @@ use crate::report::Reason;
 /// One JSON value as a record. `row` is scratch space, emptied here.
 ///
 /// # Errors
-/// As [`assemble`].
-pub(super) fn record<'a>(text: &'a str, line: u64, columns: &mut Columns<'_>, row: &mut Row<'a>) -> Result<Body<'a>> {
-    let bad = |reason, detail| Body::Bad { reason, detail, text: Cow::Owned(head(text.as_bytes())) };
+/// As [`assemble::record`].
+pub(super) fn record<'a>(text: &'a str, line: u64, columns: &mut Columns<'_>, row: &mut Row<'a>) -> Result<Record<'a>> {
+    let shown = || head(text.as_bytes());
     let pair = match parse(text, columns, row) {
-        Ok(Value::Object) => assemble(columns, row, line)?,
+        Ok(Value::Object) => return assemble::record(columns, row, line, shown),
         Ok(Value::Other(Field::Texts(texts))) => array(texts),
         Ok(Value::Other(other)) => {
             let detail = format!("expected an object or an array of texts, found {}", other.kind());
@@ -29,10 +29,7 @@ pub(super) fn record<'a>(text: &'a str, line: u64, columns: &mut Columns<'_>, ro
         }
         Err(detail) => Err((Reason::BadJson, detail)),
     };
-    Ok(match pair {
-        Ok(pair) => Body::Pair(pair),
-        Err((reason, detail)) => bad(reason, detail),
-    })
+    Ok(Record::new(line, assemble::body(pair, shown)))
 }
 
 /// A JSON value: an object, whose fields went to the row, or anything else.

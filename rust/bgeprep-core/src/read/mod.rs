@@ -29,6 +29,7 @@ mod field;
 mod ipc_guard;
 mod json;
 mod lines;
+mod origin;
 mod parquet;
 mod quotes;
 mod roles;
@@ -60,6 +61,7 @@ use crate::store::Location;
 pub use chunk::Chunk;
 pub use columns::ColumnMapping;
 pub use labels::LabelMeaning;
+pub use origin::Origin;
 pub use set::open_part;
 pub use spool::spool;
 pub use text_lines::TextLines;
@@ -159,8 +161,17 @@ pub struct Record<'a> {
     /// Physical line where the record starts (JSONL, CSV, TSV, plain text), element (JSON array) or row
     /// (Parquet, Arrow), each counted from 1.
     pub line: u64,
+    /// Where it was first read, if it says so itself; else its origin is this file and line.
+    pub origin: Option<Origin<'a>>,
     /// What it holds.
     pub body: Body<'a>,
+}
+
+impl<'a> Record<'a> {
+    /// A record that says nothing of its origin.
+    fn new(line: u64, body: Body<'a>) -> Self {
+        Self { line, origin: None, body }
+    }
 }
 
 /// A record that was understood, or why it was not.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::columns::{Claim, ColumnMapping, Role, config_key};
 use super::field::Field;
 use super::labels::LabelMeaning;
+use super::origin::{self, Origin, OriginFields};
 use super::txt::Cut;
 use super::unmapped::Unmapped;
 use crate::report::Reason;
@@ -39,6 +40,7 @@ pub(super) struct Columns<'l> {
     seen: Vec<Column>,
     signature: Vec<u32>,
     shape: Shape,
+    origin: OriginFields,
     overflow: Unmapped,
 }
 
@@ -84,6 +86,7 @@ impl<'l> Columns<'l> {
             seen: Vec::new(),
             signature: Vec::new(),
             shape: Shape::Bad { reason: Reason::UnknownShape, detail: "no columns".into() },
+            origin: None,
             overflow: Unmapped::default(),
         }
     }
@@ -110,9 +113,25 @@ impl<'l> Columns<'l> {
         Some(number as u16)
     }
 
+    /// What a column may serve as.
+    pub(super) fn role(&self, number: u16) -> Option<Role> {
+        Some(self.seen.get(usize::from(number))?.claim?.role)
+    }
+
     /// Whether a column may serve as anything.
     pub(super) fn is_wanted(&self, number: u16) -> bool {
-        self.seen.get(usize::from(number)).is_some_and(|column| column.claim.is_some())
+        self.role(number).is_some()
+    }
+
+    /// The origin that the last record, whose shape was asked for, brings along. Fields that give none count as ignored.
+    pub(super) fn origin<'a>(&mut self, row: &mut Row<'a>) -> Option<Origin<'a>> {
+        let (file, line) = self.origin?;
+        let found = Origin::of(std::mem::replace(&mut row[file].1, Field::Null), &row[line].1);
+        if found.is_none() {
+            self.ignore(row[file].0);
+            self.ignore(row[line].0);
+        }
+        found
     }
 
     /// Counts one more record that carried a column nobody asked for.
@@ -140,6 +159,7 @@ impl<'l> Columns<'l> {
         let signature = || row.iter().map(|(number, field)| u32::from(*number) << 1 | u32::from(*field == Field::Null));
         if row.is_empty() || !signature().eq(self.signature.iter().copied()) {
             self.shape = self.resolve(row, Some(line))?;
+            self.origin = origin::find(self, row);
             self.signature = signature().collect();
         }
         let (Shape::Pair { ignored, .. } | Shape::Set { ignored, .. } | Shape::Text { ignored, .. }) = &self.shape
@@ -173,27 +193,31 @@ impl<'l> Columns<'l> {
             found.sort_unstable();
             found
         };
-        if of(Role::ShardSet).len() >= 3 {
+        if of(Role::ShardSet).len() >= 2 && !of(Role::OriginLine).is_empty() {
             return Err(self.refuse(
                 line,
                 "this is a part of a shard set; hint: give the folder of the set, the one with manifest.json",
             ));
         }
         let first = |role: Role| of(role).first().map(|(_, at)| *at);
+        if self.layout.columns.is_of_texts() {
+            let document = self.document(row, &of);
+            return Ok(document.unwrap_or_else(|| self.incomplete(row, &claims, Role::Text)));
+        }
         let (query, pos) = (of(Role::Query), of(Role::Pos));
         if query.is_empty() || pos.is_empty() {
             if let (Some(at), true, true) = (first(Role::Set), query.is_empty(), pos.is_empty()) {
-                return Ok(Shape::Set { at, ignored: ignored(row, &[at]) });
+                return Ok(Shape::Set { at, ignored: self.ignored(row, vec![at]) });
             }
             // A title alone is no query where there is a text that it is the title of.
-            let titles = || query.iter().all(|(_, at)| self.name(row, *at).eq_ignore_ascii_case("title"));
-            if let (Some(at), true, true) = (first(Role::Text), pos.is_empty(), titles()) {
-                let title = query.first().map(|(_, at)| *at);
-                let used: Vec<usize> = title.into_iter().chain([at]).collect();
-                return Ok(Shape::Text { at, title, ignored: ignored(row, &used) });
+            let titles = pos.is_empty() && query.iter().all(|(_, at)| self.is_title(row, *at));
+            if let (true, Some(document)) = (titles, self.document(row, &of)) {
+                return Ok(document);
             }
             self.refuse_nested(row, line, &of)?;
-            return Ok(self.incomplete(row, &claims, query.is_empty()));
+            let lacks_text = titles && claims.iter().any(|(_, claim, _)| claim.role == Role::Text);
+            let role = if query.is_empty() { Role::Query } else { Role::Pos };
+            return Ok(self.incomplete(row, &claims, if lacks_text { Role::Text } else { role }));
         }
         let query = self.one(row, line, Role::Query, &query)?;
         let pos = if self.layout.columns.pos.is_some() {
@@ -224,7 +248,20 @@ impl<'l> Columns<'l> {
                 .into_iter()
                 .flatten(),
         );
-        Ok(Shape::Pair { roles, ignored: ignored(row, &used) })
+        Ok(Shape::Pair { roles, ignored: self.ignored(row, used) })
+    }
+
+    /// The shape of a record with a text, as a document.
+    fn document(&self, row: &Row<'_>, of: &impl Fn(Role) -> Vec<(u16, usize)>) -> Option<Shape> {
+        let at = of(Role::Text).first()?.1;
+        let usual = || of(Role::Query).into_iter().find(|(_, at)| self.is_title(row, *at));
+        let named = of(Role::Title).into_iter().next();
+        let title = if self.layout.columns.title.is_some() { named } else { usual() }.map(|(_, at)| at);
+        Some(Shape::Text { at, title, ignored: self.ignored(row, title.into_iter().chain([at]).collect()) })
+    }
+
+    fn is_title(&self, row: &Row<'_>, at: usize) -> bool {
+        self.name(row, at).eq_ignore_ascii_case("title")
     }
 
     /// The one column for the query or the positive; two that are equally good are an error.
@@ -256,13 +293,17 @@ impl<'l> Columns<'l> {
         Ok(())
     }
 
-    fn incomplete(&self, row: &Row<'_>, claims: &[(usize, Claim, bool)], no_query: bool) -> Shape {
-        let role = if no_query { Role::Query } else { Role::Pos };
+    /// What a record is that lacks the column for `role`.
+    fn incomplete(&self, row: &Row<'_>, claims: &[(usize, Claim, bool)], role: Role) -> Shape {
         if let Some((at, ..)) = claims.iter().find(|(_, claim, null)| claim.role == role && *null) {
-            let reason = if no_query { Reason::EmptyField } else { Reason::NoPositive };
+            let reason = if role == Role::Pos { Reason::NoPositive } else { Reason::EmptyField };
             return Shape::Bad { reason, detail: format!("`{}` is null", self.name(row, *at)) };
         }
-        let what = if no_query { "query" } else { "positive" };
+        let what = match role {
+            Role::Query => "query",
+            Role::Text => "text",
+            _ => "positive",
+        };
         let mut names: Vec<&str> = row.iter().enumerate().map(|(at, _)| self.name(row, at)).collect();
         names.truncate(20);
         let found = if names.is_empty() { "none that is known".to_owned() } else { names.join(", ") };
@@ -273,102 +314,18 @@ impl<'l> Columns<'l> {
         self.seen.get(usize::from(row[at].0)).map_or("?", |column| column.name.as_str())
     }
 
+    /// The columns beside those that are used and those of the origin.
+    fn ignored(&self, row: &Row<'_>, mut used: Vec<usize>) -> Vec<u16> {
+        used.extend(origin::find(self, row).map(|(file, line)| [file, line]).into_iter().flatten());
+        let left = row.iter().enumerate().filter(|(at, (_, field))| !used.contains(at) && *field != Field::Null);
+        left.map(|(_, (number, _))| *number).collect()
+    }
+
     fn refuse(&self, line: Option<u64>, message: &str) -> Error {
         Error::corpus(&self.layout.path, line, message)
     }
 }
 
-fn ignored(row: &Row<'_>, used: &[usize]) -> Vec<u16> {
-    row.iter()
-        .enumerate()
-        .filter(|(at, (_, field))| !used.contains(at) && *field != Field::Null)
-        .map(|(_, (number, _))| *number)
-        .collect()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::{Columns, Row, Shape};
-    use crate::read::columns::ColumnMapping;
-    use crate::read::field::Field;
-    use crate::read::testing::layout;
-    use crate::report::Reason;
-
-    fn resolve(columns: &mut Columns<'_>, names: &[&str]) -> crate::Result<Shape> {
-        let row: Row<'_> = names
-            .iter()
-            .map(|name| (columns.number(name, None).expect("few columns"), Field::Text((*name).into())))
-            .collect();
-        columns.resolve(&row, Some(3))
-    }
-
-    #[test]
-    fn finds_roles_and_ignored_columns() {
-        let layout = layout(ColumnMapping::default());
-        let mut columns = Columns::new(&layout);
-        let shape = resolve(&mut columns, &["level", "sentence1", "sentence2", "label", "negative_1", "negative_2"]);
-        let Ok(Shape::Pair { roles, ignored }) = shape else { panic!("{shape:?}") };
-        assert_eq!((roles.query, roles.pos, roles.neg, roles.label), (1, vec![2], vec![4, 5], Some(3)));
-        assert_eq!(ignored, [0]);
-    }
-
-    #[test]
-    fn first_choice_beats_second() {
-        let layout = layout(ColumnMapping::default());
-        let shape = resolve(&mut Columns::new(&layout), &["title", "query", "answer", "positive"]);
-        let Ok(Shape::Pair { roles, ignored }) = shape else { panic!("{shape:?}") };
-        assert_eq!((roles.query, roles.pos, ignored), (1, vec![3], vec![0, 2]));
-    }
-
-    #[test]
-    fn two_of_one_choice_are_an_error_that_names_the_config() {
-        let layout = layout(ColumnMapping::default());
-        let error =
-            resolve(&mut Columns::new(&layout), &["question", "title", "body", "answer"]).expect_err("ambiguous");
-        assert_eq!(
-            error.to_string(),
-            "test:3: several columns could be the query: question, title; hint: name one, as columns.query = [\"question\"]"
-        );
-    }
-
-    #[test]
-    fn mapped_positives_are_joined() {
-        let mapping = ColumnMapping { pos: Some(vec!["b".into(), "a".into()]), ..ColumnMapping::default() };
-        let layout = layout(mapping);
-        let shape = resolve(&mut Columns::new(&layout), &["query", "a", "b", "pos"]);
-        let Ok(Shape::Pair { roles, ignored }) = shape else { panic!("{shape:?}") };
-        assert_eq!((roles.pos, ignored), (vec![2, 1], vec![3]));
-    }
-
-    #[test]
-    fn other_kinds_are_named() {
-        let layout = layout(ColumnMapping::default());
-        for (names, found) in [
-            (&["text"][..], (0, None)),
-            (&["_id", "title", "text"], (2, Some(1))),
-            (&["title", "text", "label"], (1, Some(0))),
-        ] {
-            let shape = resolve(&mut Columns::new(&layout), names);
-            let Ok(Shape::Text { at, title, .. }) = shape else { panic!("{shape:?}") };
-            assert_eq!((at, title), found);
-        }
-        let part = resolve(&mut Columns::new(&layout), &["query", "pos", "query_key", "pos_keys", "origin_line"]);
-        assert!(part.expect_err("no pairs").to_string().contains("shard set"));
-        let shape = resolve(&mut Columns::new(&layout), &["query", "foo"]).expect("a bad row");
-        let detail = "no column for the positive; columns: query, foo".to_owned();
-        assert_eq!(shape, Shape::Bad { reason: Reason::UnknownShape, detail });
-    }
-
-    #[test]
-    fn keys_without_end_are_counted_only() {
-        let layout = layout(ColumnMapping::default());
-        let mut columns = Columns::new(&layout);
-        for key in 0..2000 {
-            columns.number(&key.to_string(), None);
-        }
-        assert_eq!(columns.seen.len(), super::MAX_COLUMNS);
-        let mut tally = super::Unmapped::default();
-        columns.report(&mut tally);
-        assert_eq!(tally.iter().count(), 2000 - super::MAX_COLUMNS);
-    }
-}
+#[path = "roles_tests.rs"]
+mod tests;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::chunk::{Chunk, Data, Visit};
 use super::roles::Layout;
-use super::{Body, ChunkReader, Format, ReadOptions, Record, detect};
+use super::{Body, ChunkReader, Format, Origin, ReadOptions, Record, detect};
 use crate::Result;
 use crate::pair::{Kept, RawPair, SetKind};
 use crate::shard::{Row, ShardSet};
@@ -60,7 +60,9 @@ impl ChunkReader for PartReader {
 /// The rows with these ids; the first is row `first` of its part.
 pub(super) fn records(set: &ShardSet, ids: Range<u64>, first: u64, visit: &mut Visit<'_>) -> Result<()> {
     for (line, id) in (first..).zip(ids) {
-        visit(Record { line, body: Body::Pair(pair(&set.row(id)?, set.kind())) })?;
+        let row = set.row(id)?;
+        let origin = Origin { file: row.origin_file().into(), line: row.origin_line() };
+        visit(Record { line, origin: Some(origin), body: Body::Pair(pair(&row, set.kind())) })?;
     }
     Ok(())
 }
@@ -84,8 +86,6 @@ fn pair<'a>(row: &Row<'a>, kind: SetKind) -> RawPair<'a> {
             neg_keys: row.neg_keys(),
             neg_exact_keys: row.neg_exact_keys(),
             also_pos_keys: row.also_pos_keys(),
-            origin_file: row.origin_file(),
-            origin_line: row.origin_line(),
         })),
     }
 }

@@ -11,11 +11,11 @@ use arrow_array::{
 use arrow_cast::cast;
 use arrow_schema::DataType;
 
-use super::assemble::assemble;
+use super::assemble;
 use super::chunk::Visit;
+use super::columns::Role;
 use super::field::{Field, head};
 use super::roles::{Columns, Row};
-use super::{Body, Record};
 use crate::{Error, Result};
 
 /// Takes a batch apart; `first` is the number of its first row.
@@ -36,22 +36,17 @@ pub(super) fn records(batch: &RecordBatch, first: u64, columns: &mut Columns<'_>
         row.clear();
         row.extend(places.iter().map(|(number, cells)| (*number, cells.get(at))));
         let line = first + at as u64;
-        let text = text_of(&row);
-        let body = match assemble(columns, &mut row, line)? {
-            Ok(pair) => Body::Pair(pair),
-            Err((reason, detail)) => {
-                Body::Bad { reason, detail, text: Cow::Owned(head(text.unwrap_or_default().as_bytes())) }
-            }
-        };
-        visit(Record { line, body })?;
+        let text = text_of(&row, columns);
+        let shown = || head(text.unwrap_or_default().as_bytes());
+        visit(assemble::record(columns, &mut row, line, shown)?)?;
     }
     Ok(())
 }
 
-/// The text that shows a bad row: its first one.
-fn text_of<'a>(row: &Row<'a>) -> Option<&'a str> {
-    row.iter().find_map(|(_, field)| match field {
-        Field::Text(Cow::Borrowed(text)) => Some(*text),
+/// The text that shows a bad row: its first one that does not only say where it is from.
+fn text_of<'a>(row: &Row<'a>, columns: &Columns<'_>) -> Option<&'a str> {
+    row.iter().find_map(|(number, field)| match field {
+        Field::Text(Cow::Borrowed(text)) if columns.role(*number) != Some(Role::OriginFile) => Some(*text),
         _ => None,
     })
 }

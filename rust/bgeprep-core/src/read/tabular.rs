@@ -153,7 +153,8 @@ pub(super) fn columns(
     } else {
         (1..=first.len()).map(|number| number.to_string()).collect()
     };
-    if !header && options.columns.query.is_none() && options.columns.pos.is_none() {
+    let mapped = options.columns.query.is_some() || options.columns.pos.is_some() || options.columns.is_of_texts();
+    if !header && !mapped {
         by_place(&sample, layout)?;
     }
     check(layout, names.iter().map(|name| (name.as_str(), Field::Text("".into()))))?;
@@ -189,7 +190,7 @@ fn by_place(sample: &Sample<'_>, layout: &mut Layout) -> Result<()> {
         return Ok(());
     };
     let message = format!(
-        "{problem}; hint: say which column is which, by its place, as columns.query = [\"2\"] and columns.pos = [\"1\"], or set header = true"
+        "{problem}; hint: say which column is which, by its place, as columns.query = [\"2\"] and columns.pos = [\"1\"], or columns.text = [\"1\"], or set header = true"
     );
     Err(Error::corpus(&layout.path, Some(1), message))
 }
@@ -214,8 +215,9 @@ pub(super) fn check<'f>(layout: &Layout, fields: impl Iterator<Item = (&'f str, 
     }
     match columns.resolve(&row, None)? {
         Shape::Bad { detail, .. } => {
-            let message =
-                format!("{detail}; hint: name the columns, as columns.query = [\"…\"] and columns.pos = [\"…\"]");
+            let message = format!(
+                "{detail}; hint: name the columns, as columns.query = [\"…\"] and columns.pos = [\"…\"], or columns.text = [\"…\"] for texts"
+            );
             Err(Error::corpus(&layout.path, None, message))
         }
         Shape::Pair { .. } | Shape::Set { .. } | Shape::Text { .. } => Ok(()),

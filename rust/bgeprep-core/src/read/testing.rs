@@ -51,6 +51,18 @@ pub(super) fn drain(reader: &mut dyn ChunkReader) -> Result<(Vec<Owned>, Unmappe
     Ok((records, tally))
 }
 
+/// The origin that each record brings along.
+pub(super) fn drain_origins(reader: &mut dyn ChunkReader) -> Result<(Vec<Option<(String, u64)>>, Unmapped)> {
+    let (mut origins, mut tally) = (Vec::new(), Unmapped::default());
+    while let Some(chunk) = reader.next_chunk()? {
+        chunk.records(&mut tally, &mut |record| {
+            origins.push(record.origin.map(|origin| (origin.file.into_owned(), origin.line)));
+            Ok(())
+        })?;
+    }
+    Ok((origins, tally))
+}
+
 /// Writes the bytes to a file of that name and reads it.
 pub(super) fn read_bytes(name: &str, bytes: &[u8], options: &ReadOptions) -> Result<(Vec<Owned>, Unmapped)> {
     let folder = tempfile::tempdir().expect("a temporary folder");

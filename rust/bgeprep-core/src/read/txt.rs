@@ -109,7 +109,7 @@ pub(super) fn records(bytes: &[u8], first: u64, columns: &Columns<'_>, visit: &m
                 Ok(text) => Body::Pair(RawPair { kind: SetKind::Text, pos: vec![text.into()], ..RawPair::default() }),
                 Err(bad) => *bad,
             };
-            visit(Record { line: line + line_breaks(&record[..before]), body })?;
+            visit(Record::new(line + line_breaks(&record[..before]), body))?;
         }
         line += line_breaks(record);
         from = end;

@@ -1,16 +1,16 @@
 //! One row as it lies in a spill file.
 //!
 //! ```text
-//! length u32 │ order u64 │ file u32 │ line u64 │ query key u64
-//! │ #pos u32 │ #neg u32 │ query bytes u32 │ id bytes u32 │ prompt bytes u32 │ origin bytes u32
+//! length u32 │ order u64 │ file u32 │ line u64 │ query key u64 │ origin line u64
+//! │ #pos u32 │ #neg u32 │ query bytes u32 │ id bytes u32 │ prompt bytes u32 │ origin bytes u32 │ from a set u32
 //! │ (key u64, score f32, bytes u32) × (#pos + #neg) │ kept │ query, id, prompt, origin, pos…, neg… (UTF-8)
 //! ```
 //!
-//! `key` is the exact key. `kept` is there for rows that come from a shard set, which are those
-//! with an origin:
+//! `key` is the exact key. The origin is that which the row itself brought along, its line 0 for none. `kept` is there
+//! for rows that come from a shard set:
 //!
 //! ```text
-//! origin line u64 │ query cluster u64 │ cluster u64 × (#pos + #neg) │ #also u32 │ also u64 × #also
+//! query cluster u64 │ cluster u64 × (#pos + #neg) │ #also u32 │ also u64 × #also
 //! ```
 //!
 //! Little-endian, unaligned; `length` counts what follows it. The format lives and dies with the
@@ -20,7 +20,7 @@ use super::RowId;
 use crate::clean::{CleanPair, CleanText};
 use crate::{Error, Result};
 
-const HEAD: usize = 8 + 4 + 8 + 8 + 6 * 4;
+const HEAD: usize = 8 + 4 + 8 + 8 + 8 + 7 * 4;
 const ITEM: usize = 8 + 4 + 4;
 
 /// A positive or negative of a spilled row.
@@ -39,8 +39,10 @@ pub struct Item<'a> {
 pub struct SpillRow<'a> {
     /// Its place in the shuffled order.
     pub order: u64,
-    /// Its origin.
+    /// Its place in the input.
     pub row: RowId,
+    /// The raw file and line that it was first read from, if it brought them along.
+    pub origin: Option<(&'a str, u64)>,
     /// The exact key of the query.
     pub query_key: u64,
     /// The query.
@@ -54,16 +56,12 @@ pub struct SpillRow<'a> {
     /// Negatives.
     pub neg: Vec<Item<'a>>,
     /// What it brought along, if it comes from a shard set.
-    pub kept: Option<KeptItems<'a>>,
+    pub kept: Option<KeptItems>,
 }
 
 /// What a row that comes from a shard set brought along.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KeptItems<'a> {
-    /// The raw file it was first read from.
-    pub origin_file: &'a str,
-    /// The line in it.
-    pub origin_line: u64,
+pub struct KeptItems {
     /// Batching key of the query.
     pub query_cluster: u64,
     /// Batching keys of the positives, then of the negatives.
@@ -80,9 +78,10 @@ pub fn encode(pair: &CleanPair, row: RowId, order: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&row.file.to_le_bytes());
     out.extend_from_slice(&row.line.to_le_bytes());
     out.extend_from_slice(&pair.query.identity.key.to_le_bytes());
-    let origin = &pair.kept.origin_file;
-    let texts = [&pair.query.text, &pair.id, &pair.prompt, origin];
-    for size in [pair.pos.len(), pair.neg.len()].into_iter().chain(texts.map(String::len)) {
+    out.extend_from_slice(&pair.origin.line.to_le_bytes());
+    let texts = [&pair.query.text, &pair.id, &pair.prompt, &pair.origin.file];
+    let from_set = usize::from(pair.kept.from_set);
+    for size in [pair.pos.len(), pair.neg.len()].into_iter().chain(texts.map(String::len)).chain([from_set]) {
         out.extend_from_slice(&(size as u32).to_le_bytes());
     }
     let items = || pair.pos.iter().chain(&pair.neg);
@@ -91,10 +90,10 @@ pub fn encode(pair: &CleanPair, row: RowId, order: u64, out: &mut Vec<u8>) {
         out.extend_from_slice(&score.to_le_bytes());
         out.extend_from_slice(&(text.len() as u32).to_le_bytes());
     }
-    if pair.kept.is_some() {
+    if pair.kept.from_set {
         let cluster = |text: &CleanText| text.cluster.unwrap_or(text.identity.key);
         let also = &pair.kept.also_pos_keys;
-        for number in [pair.kept.origin_line, cluster(&pair.query)].into_iter().chain(items().map(cluster)) {
+        for number in std::iter::once(cluster(&pair.query)).chain(items().map(cluster)) {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.extend_from_slice(&(also.len() as u32).to_le_bytes());
@@ -124,10 +123,12 @@ pub fn decode<'a>(body: &'a [u8], out: &mut SpillRow<'a>) -> Result<()> {
     out.order = cursor.u64()?;
     out.row = RowId { file: cursor.u32()?, line: cursor.u64()? };
     out.query_key = cursor.u64()?;
+    let origin_line = cursor.u64()?;
     let (num_pos, num_neg) = (cursor.u32()? as usize, cursor.u32()? as usize);
     let sizes = [cursor.u32()?, cursor.u32()?, cursor.u32()?, cursor.u32()?];
+    let from_set = cursor.u32()? > 0;
     let table = cursor.bytes((num_pos + num_neg) * ITEM)?;
-    out.kept = if sizes[3] > 0 { Some(cursor.kept(num_pos + num_neg)?) } else { None };
+    out.kept = if from_set { Some(cursor.kept(num_pos + num_neg)?) } else { None };
     // One look at all texts of the row together; cutting then only asks where characters begin.
     let mut texts = simdutf8::basic::from_utf8(cursor.body).map_err(|_| damaged())?;
     let mut text = |bytes: u32| {
@@ -136,10 +137,8 @@ pub fn decode<'a>(body: &'a [u8], out: &mut SpillRow<'a>) -> Result<()> {
         Ok::<&str, Error>(head)
     };
     [out.query, out.id, out.prompt] = [text(sizes[0])?, text(sizes[1])?, text(sizes[2])?];
-    let origin = text(sizes[3])?;
-    if let Some(kept) = &mut out.kept {
-        kept.origin_file = origin;
-    }
+    let origin_file = text(sizes[3])?;
+    out.origin = (origin_line > 0).then_some((origin_file, origin_line));
     out.pos.clear();
     out.neg.clear();
     for (index, entry) in table.chunks_exact(ITEM).enumerate() {
@@ -170,10 +169,10 @@ impl<'a> Cursor<'a> {
         Ok(self.bytes(count * 8)?.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect())
     }
 
-    fn kept<'k>(&mut self, items: usize) -> Result<KeptItems<'k>> {
-        let (origin_line, query_cluster, clusters) = (self.u64()?, self.u64()?, self.longs(items)?);
+    fn kept(&mut self, items: usize) -> Result<KeptItems> {
+        let (query_cluster, clusters) = (self.u64()?, self.longs(items)?);
         let also = self.u32()? as usize;
-        Ok(KeptItems { origin_file: "", origin_line, query_cluster, clusters, also_pos_keys: self.longs(also)? })
+        Ok(KeptItems { query_cluster, clusters, also_pos_keys: self.longs(also)? })
     }
 
     fn u32(&mut self) -> Result<u32> {
@@ -193,6 +192,7 @@ impl<'a> Cursor<'a> {
 mod tests {
     use super::*;
     use crate::clean::text::Identity;
+    use crate::clean::{GivenOrigin, KeptRow};
 
     fn text(text: &str, score: f32) -> CleanText {
         let identity = Identity::of(text, &mut String::new());
@@ -204,22 +204,19 @@ mod tests {
         let mut pair = CleanPair { query: text("what?", 0.0), pos: vec![text("this", 0.5)], ..CleanPair::default() };
         pair.neg = vec![text("that", 0.5)];
         pair.neg[0].cluster = Some(7);
-        pair.kept.origin_file = "数据/nq.jsonl".to_owned();
-        pair.kept.origin_line = 12;
-        pair.kept.also_pos_keys = vec![4, u64::MAX];
+        pair.origin = GivenOrigin { file: "数据/nq.jsonl".to_owned(), line: 12 };
+        pair.kept = KeptRow { from_set: true, also_pos_keys: vec![4, u64::MAX] };
         let mut bytes = Vec::new();
         encode(&pair, RowId::default(), 1, &mut bytes);
         let mut back = SpillRow::default();
         decode(&bytes[4..], &mut back).expect("whole row");
         assert_eq!((back.query, back.pos[0].text, back.neg[0].text), ("what?", "this", "that"));
         let expected = KeptItems {
-            origin_file: "数据/nq.jsonl",
-            origin_line: 12,
             query_cluster: pair.query.identity.key,
             clusters: vec![pair.pos[0].identity.key, 7],
             also_pos_keys: vec![4, u64::MAX],
         };
-        assert_eq!(back.kept, Some(expected));
+        assert_eq!((back.origin, back.kept), (Some(("数据/nq.jsonl", 12)), Some(expected)));
         for cut in 0..bytes.len() - 4 {
             assert!(decode(&bytes[4..4 + cut], &mut SpillRow::default()).is_err());
         }
@@ -233,6 +230,7 @@ mod tests {
             neg: vec![text("", 1.0)],
             id: "q1".to_owned(),
             prompt: "find: ".to_owned(),
+            origin: GivenOrigin { file: "raw".to_owned(), line: 3 },
             ..CleanPair::default()
         };
         let row = RowId { file: 3, line: 1 << 40 };
@@ -242,6 +240,7 @@ mod tests {
         let mut back = SpillRow::default();
         decode(&bytes[4..], &mut back).expect("whole row");
         assert_eq!((back.order, back.row, back.query, back.id, back.prompt), (99, row, "what?", "q1", "find: "));
+        assert_eq!((back.origin, back.kept.is_none()), (Some(("raw", 3)), true));
         assert_eq!(back.query_key, pair.query.identity.key);
         let texts: Vec<_> = back.pos.iter().chain(&back.neg).map(|item| (item.text, item.key)).collect();
         let expected: Vec<_> =
