@@ -25,9 +25,11 @@ from benches.peers.environments import interpreter
 from benches.peers.loader import JOBS, PEERS
 from benches.peers.measure import run
 from benches.peers.report import machine, table
+from bgetrain.bootstrap import mean_difference
 from bgetrain.collection import find_collections, open_collection
 from bgetrain.model_folder import installed_demo_model
 from bgetrain.ranking import score_run
+from bgetrain.trec_run import read_run
 
 TEMPERATURE = "0.02"  # a scale of 50
 
@@ -49,10 +51,7 @@ def pairs_of(path: Path) -> list[dict]:
 
 def per_query(runs: Path, label: str, collection: Path) -> dict[str, float]:
     """nDCG@10 of each query of a saved run."""
-    found: dict[str, list[tuple[str, float]]] = {}
-    for line in (runs / f"{collection.name}.{label}.run").read_text(encoding="utf-8").splitlines():
-        query, _, document, _, score, _ = line.split()
-        found.setdefault(query, []).append((document, float(score)))
+    found = read_run(runs / f"{collection.name}.{label}.run")
     return {query: scores["ndcg@10"] for query, scores in score_run(found, open_collection(collection).qrels).items()}
 
 
@@ -114,13 +113,10 @@ def _line(runs: Path, collection: Path, base: str, seeds: int) -> list[str]:
     for tool in ("bgetrain", "peer"):
         found = [per_query(runs, f"{tool}-{seed}", collection) for seed in range(1, seeds + 1)]
         each[tool] = 100 * np.array([[scores[query] for query in before] for scores in found])
-    difference = each["bgetrain"].mean(axis=0) - each["peer"].mean(axis=0)
-    rng = np.random.default_rng(0)
-    drawn = difference[rng.integers(0, len(difference), (2_000, len(difference)))].mean(axis=1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    change = mean_difference([each["bgetrain"].mean(axis=0) - each["peer"].mean(axis=0)])
     shown = [f"{scores.mean():.2f} ± {scores.mean(axis=1).std():.2f}" for scores in each.values()]
     start = f"{100 * np.mean(list(before.values())):.2f}"
-    return [collection.name, start, *shown, f"{difference.mean():+.2f} ({low:+.2f} … {high:+.2f})"]
+    return [collection.name, start, *shown, f"{change.value:+.2f} ({change.low:+.2f} … {change.high:+.2f})"]
 
 
 if __name__ == "__main__":
