@@ -34,6 +34,7 @@ __all__ = [
     "open_collection",
     "queries_file",
     "read_lines",
+    "read_objects",
 ]
 
 Qrels = dict[str, dict[str, int]]
@@ -250,7 +251,7 @@ def _tsv_judgements(path: Path) -> Iterator[tuple[int, str, str, str]]:
 
 def _json_judgements(path: Path) -> Iterator[tuple[int, str, str, str]]:
     """The same of FlagEmbedding's objects."""
-    for line, row in _objects(path):
+    for line, row in read_objects(path):
         values = [row.get(key) for key in ("qid", "docid", "relevance")]
         if any(isinstance(value, bool) or not isinstance(value, str | int | float) for value in values):
             message = f'{path}:{line}: expected {{"qid": "…", "docid": "…", "relevance": 1}}, found {_keys(row)}'
@@ -283,8 +284,12 @@ def _whole(value: float) -> int:
     return int(value)
 
 
-def _objects(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
-    """The JSON objects of a file with their line numbers."""
+def read_objects(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
+    """The JSON objects of a file, plain or gzipped, with their line numbers from 1; blank lines are none.
+
+    Raises:
+        CollectionError: a line is no object, or no text.
+    """
     for line, text in read_lines(path):
         if not text.strip():
             continue
@@ -305,7 +310,7 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     """The texts of a file with their line numbers; ids come back as text."""
-    for line, row in _objects(path):
+    for line, row in read_objects(path):
         name = row.get("_id", row.get("id"))
         if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
             raise CollectionError(f"{path}:{line}: expected an object with _id, found {_keys(row)}", path=str(path))

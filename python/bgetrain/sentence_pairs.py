@@ -11,7 +11,6 @@ Lines are split at tabs alone and quotes are text, as in the files of STS-B and 
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from bgetrain.collection import CollectionError, read_lines
+from bgetrain.collection import CollectionError, read_lines, read_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,26 +155,16 @@ def _header(names: list[str]) -> tuple[int, int, int] | None:
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
-    for line, text in read_lines(path):
-        if not text.strip():
-            continue
-        try:
-            row = json.loads(text)
-        except ValueError as error:
-            raise CollectionError(f"{path}:{line}: not valid JSON: {error}", path=str(path)) from error
-        names = list(row) if isinstance(row, dict) else []
+    for line, row in read_objects(path):
+        names = list(row)
         places = _header(names)
         if places is None:
             wanted = '{"sentence1": "…", "sentence2": "…", "score" or "label": …}'
-            found = ", ".join(names) or type(row).__name__
+            found = ", ".join(names[:8]) or "an empty object"
             raise CollectionError(f"{path}:{line}: expected {wanted}, found {found}", path=str(path))
         one, other, said = (row[names[place]] for place in places)
         if not isinstance(one, str) or not isinstance(other, str) or isinstance(said, list | dict):
             raise CollectionError(f"{path}:{line}: expected two texts and a score or label", path=str(path))
-        try:
-            (one + other).encode()
-        except UnicodeEncodeError as error:
-            raise CollectionError(f"{path}:{line}: half a surrogate pair: {error}", path=str(path)) from error
         yield line, one.strip(), other.strip(), str(said)
 
 

@@ -33,7 +33,7 @@ NAMES = {"ndcg@10": "ndcg_at_10", "mrr@10": "mrr_at_10", "recall@100": "recall_a
 @pytest.mark.parametrize("ignore", [False, True])
 def test_a_collection_scores_the_same_in_mteb(model: Path, wings: Path, ignore: bool) -> None:
     encoder = Encoder.load(model)
-    # mteb knows no judgement of a document that is absent as a miss of the corpus; it counts it all the same
+    # one judged document is not in the corpus, which mteb counts as not found too
     ours = evaluate(encoder, wings, ignore_identical_ids=ignore)
     task = local_task(open_collection(wings), ignore_identical_ids=ignore)
     theirs = score_task(task, MtebEncoder(encoder, "wing-model"))

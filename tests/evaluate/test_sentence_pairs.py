@@ -76,7 +76,7 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, kind: str, text: str | byt
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[1]\n", r"a\.jsonl:1: expected .*, found list"),
+        ("[1]\n", r"a\.jsonl:1: expected an object, found list"),
         ("{\n", r"a\.jsonl:1: not valid JSON"),
         ('{"query": "a", "pos": ["b"]}\n', "found query, pos"),
         ('{"sentence1": "a", "sentence2": 5, "score": 1}\n', "expected two texts"),
