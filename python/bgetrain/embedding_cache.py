@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bgetrain.collection import corpus_file, queries_file
-from bgetrain.errors import ConfigError
 from bgetrain.resumable import PartsError
 from bgetrain.texts import LineTexts, TextList
 from bgetrain.trec_run import tag_of
@@ -160,20 +159,17 @@ class EmbeddingCache:
         length = self._length(max_length)
         said = f"{texts.fingerprint}\n{length}\n{self._precision}\n{prompt}"
         place = self._folder / f"{tag_of(name)[:60]}-{hashlib.sha256(said.encode()).hexdigest()[:16]}"
-        try:
-            return encode_texts(
-                self._encoder,
-                texts,
-                place,
-                prompt=prompt,
-                max_length=length,
-                precision=self._precision,
-                batch_tokens=self._batch_tokens,
-                ranks=self._ranks,
-                progress=lambda done, total: self._progress(name, done, total),
-            )
-        except NotADirectoryError as error:
-            raise ConfigError(f"--cache_dir {self._folder.parent}: not a folder") from error
+        return encode_texts(
+            self._encoder,
+            texts,
+            place,
+            prompt=prompt,
+            max_length=length,
+            precision=self._precision,
+            batch_tokens=self._batch_tokens,
+            ranks=self._ranks,
+            progress=lambda done, total: self._progress(name, done, total),
+        )
 
 
 def _all(vectors: Vectors) -> NDArray[np.float32]:

@@ -202,7 +202,8 @@ def _on_device(ranks: Ranks, device: str | None) -> Ranks:
 
 def _try_outputs(args: argparse.Namespace) -> None:
     """Finds out now, not hours later, whether what is asked for can be written."""
-    for flag, folder in (("--output_dir", args.output_dir), ("--report", args.report and args.report.parent)):
+    page = args.report and args.report.parent
+    for flag, folder in {"--output_dir": args.output_dir, "--report": page, "--cache_dir": args.cache_dir}.items():
         if folder is None:
             continue
         try:
@@ -267,7 +268,7 @@ class _Measuring:
             encoder = HalfPrecision(loaded, args.precision)
         given = "" if args.instruction == "without" else args.query_instruction_for_retrieval
         common: dict[str, Any] = {"batch_tokens": args.batch_tokens, "device": self._device, "ranks": self._ranks}
-        common |= {"cache": cache}
+        common["cache"] = cache
         lengths = {"query_max_len": args.query_max_len, "passage_max_len": args.passage_max_len}
         for collection, table in zip(self._inputs.collections, self._retrieval, strict=True):
             runs: dict[str, Run] = {}

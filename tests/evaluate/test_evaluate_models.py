@@ -212,7 +212,12 @@ def test_what_cannot_be_written_is_known_before_a_model_is_loaded(
     monkeypatch.setattr("bgetrain.encode.Encoder.load", lambda *_, **__: pytest.fail("a model was loaded"))
     (tmp_path / "file").write_text("")
     common = ["--model", model, "--data", wings, "--quiet"]
-    for flag, place in (("--report", "file/page.html"), ("--output_dir", "file"), ("--report", "/proc/none/page.html")):
+    for flag, place in (
+        ("--report", "file/page.html"),
+        ("--output_dir", "file"),
+        ("--cache_dir", "file"),
+        ("--report", "/proc/none/page.html"),
+    ):
         assert bgetrain(*common, flag, tmp_path / place) == 2
         assert f"{flag} " in (said := capsys.readouterr().err)
         assert "cannot be written" in said

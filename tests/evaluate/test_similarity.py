@@ -41,7 +41,7 @@ def slow(values: list[float], labels: list[int]) -> tuple[float, float]:
     return accuracy, f1
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(VALUES, st.integers(0, 1)), min_size=2, max_size=30))
 def test_figures_of_pairs_equal_the_slow_ones(entries: list[tuple[float, int]]) -> None:
     values, labels = [value for value, _ in entries], [label for _, label in entries]
