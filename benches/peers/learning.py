@@ -27,9 +27,11 @@ from benches.peers.environments import interpreter
 from benches.peers.loader import JOBS, PEERS
 from benches.peers.measure import run
 from benches.peers.report import machine, table
+from bgetrain.bootstrap import mean_difference
 from bgetrain.collection import find_collections, open_collection
 from bgetrain.model_folder import installed_demo_model
 from bgetrain.ranking import score_run
+from bgetrain.trec_run import read_run
 
 TEMPERATURE = "0.02"  # a scale of 50
 SAMPLERS = ["batch_sampler", "no_duplicates"]
@@ -53,10 +55,7 @@ def pairs_of(path: Path) -> list[dict]:
 
 def per_query(runs: Path, label: str, collection: Path, split: str = "test") -> dict[str, float]:
     """nDCG@10 of each query of a saved run."""
-    found: dict[str, list[tuple[str, float]]] = {}
-    for line in (runs / f"{collection.name}.{label}.run").read_text(encoding="utf-8").splitlines():
-        query, _, document, _, score, _ = line.split()
-        found.setdefault(query, []).append((document, float(score)))
+    found = read_run(runs / f"{collection.name}.{label}.run")
     scored = score_run(found, open_collection(collection, split).qrels)
     return {query: scores["ndcg@10"] for query, scores in scored.items()}
 
@@ -172,12 +171,9 @@ def _lines(runs: Path, collection: Path, arguments: argparse.Namespace) -> list[
     lines = []
     for sampler in arguments.samplers:
         theirs = scores(sampler)
-        difference = ours.mean(axis=0) - theirs.mean(axis=0)
-        rng = np.random.default_rng(0)
-        drawn = difference[rng.integers(0, len(difference), (2_000, len(difference)))].mean(axis=1)
-        low, high = np.quantile(drawn, [0.025, 0.975])
+        change = mean_difference([ours.mean(axis=0) - theirs.mean(axis=0)])
         shown = [f"{found.mean():.2f} ± {found.mean(axis=1).std():.2f}" for found in (ours, theirs)]
-        interval = f"{difference.mean():+.2f} ({low:+.2f} … {high:+.2f})"
+        interval = f"{change.value:+.2f} ({change.low:+.2f} … {change.high:+.2f})"
         start = f"{100 * np.mean(list(before.values())):.2f}"
         lines.append([collection.name, start, shown[0], sampler, shown[1], interval])
     return lines

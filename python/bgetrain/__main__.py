@@ -21,7 +21,7 @@ usage: bgetrain {vocab,train,encode,cluster,score,mine,evaluate,report,merge} ..
   cluster    sort the rows of a shard set into topics     (for `bgeprep batches --clusters`, `bgetrain train`)
   score      score pairs with another model               (for `bgeprep shard --scores`)
   mine       hard negatives for the pairs of a shard set
-  evaluate   measure a model on retrieval collections
+  evaluate   measure models on retrieval, sentence pairs and mteb, and compare them
   report     make the page of a run again, finished or not (report.html)
   merge      average the weights of models
 
@@ -32,6 +32,7 @@ _VERBS = ("vocab", "train", "encode", "cluster", "score", "mine", "evaluate", "r
 _MODULES = {
     "vocab": "bgetrain.vocab",
     "encode": "bgetrain.encode_texts",
+    "evaluate": "bgetrain.evaluate_models",
     "cluster": "bgetrain.cluster",
     "score": "bgetrain.score",
     "mine": "bgetrain.mine",
@@ -57,23 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from bgetrain.main import main as train
 
         return train(words[1:])
-    if verb == "evaluate":
-        return _evaluate(words[1:])
     if verb == "report":
         return _report(words[1:])
     if verb in _MODULES:
         return _other(verb, words[1:])
     sys.stderr.write(f"error: unknown verb {verb}: expected one of {', '.join(_VERBS)}\n")
     return 2
-
-
-def _evaluate(words: list[str]) -> int:
-    from bgetrain import evaluate
-    from bgetrain.main import report
-
-    parser = argparse.ArgumentParser(prog="bgetrain evaluate", description=evaluate.__doc__)
-    evaluate.add_arguments(parser)
-    return report(lambda: evaluate.run(parser.parse_args(words)))
 
 
 def _other(verb: str, words: list[str]) -> int:

@@ -1,10 +1,13 @@
-"""Reads a retrieval collection in the BEIR layout.
+"""Reads a retrieval collection in the BEIR layout, or in that of FlagEmbedding's custom evaluation.
 
 ```
-DIR/corpus.jsonl[.gz]      {"_id": "d1", "title": "…", "text": "…"}      title optional
-DIR/queries.jsonl[.gz]     {"_id": "q1", "text": "…"}
-DIR/qrels/<split>.tsv      q1 <tab> d1 <tab> 2      (a header line `query-id corpus-id score` or none)
-                           q1 <tab> 0 <tab> d1 <tab> 2   (trec_eval's four columns, also separated by spaces)
+DIR/corpus.jsonl[.gz]              {"_id": "d1", "title": "…", "text": "…"}      title optional, `id` is taken as well
+DIR/queries.jsonl[.gz]             {"_id": "q1", "text": "…"}
+DIR/qrels/<split>.tsv              q1 <tab> d1 <tab> 2      (a header line `query-id corpus-id score` or none)
+                                   q1 <tab> 0 <tab> d1 <tab> 2   (trec_eval's four columns, also split by spaces)
+
+DIR/<split>_queries.jsonl[.gz]     {"id": "q1", "text": "…"}                      FlagEmbedding, beside the same corpus
+DIR/<split>_qrels.jsonl[.gz]       {"qid": "q1", "docid": "d1", "relevance": 2}
 ```
 
 The corpus is read twice and never held: first its ids, which show duplicates and judgements of absent
@@ -16,19 +19,31 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bgetrain.errors import BgetrainError
 
-__all__ = ["Collection", "CollectionError", "Qrels", "find_collections", "open_collection", "read_lines"]
+__all__ = [
+    "Collection",
+    "CollectionError",
+    "Qrels",
+    "corpus_file",
+    "find_collections",
+    "open_collection",
+    "queries_file",
+    "read_lines",
+    "read_objects",
+]
 
 Qrels = dict[str, dict[str, int]]
 """query id → document id → grade."""
 
 _NAMED = 5
 """How many missing ids a message names."""
+
+_TEXTS_AT_ONCE = 1024
 
 
 class CollectionError(BgetrainError, ValueError):
@@ -75,7 +90,7 @@ class Collection:
         """
         piece: list[str] = []
         count = 0
-        path = _data_file(self.folder, "corpus")
+        path = corpus_file(self.folder)
         for count, (line, row) in enumerate(_rows(path), start=1):
             if count > len(self.document_ids) or row["_id"] != self.document_ids[count - 1]:
                 raise CollectionError(f"{path}:{line}: the file changed while it was read", path=str(path))
@@ -87,6 +102,16 @@ class Collection:
             raise CollectionError(f"{path}: the file changed while it was read", path=str(path))
         if piece:
             yield piece
+
+    def texts_of(self, ids: Iterable[str]) -> dict[str, str]:
+        """The texts of some documents, by one pass over the corpus; ids that are not in it are left out.
+
+        Raises:
+            CollectionError: the file changed since its ids were read.
+        """
+        wanted = set(ids)
+        texts = (text for piece in self.documents(_TEXTS_AT_ONCE) for text in piece)
+        return {name: text for name, text in zip(self.document_ids, texts, strict=True) if name in wanted}
 
     def warnings(self) -> list[str]:
         """What a reader of the scores has to know, a line each."""
@@ -112,13 +137,18 @@ def find_collections(folder: str | Path) -> list[Path]:
     root = Path(folder)
     if not root.is_dir():
         raise CollectionError(
-            f"{root}: no such folder", path=str(root), hint="--data takes a folder in the BEIR layout"
+            f"{root}: {'not a folder' if root.exists() else 'no such folder'}",
+            path=str(root),
+            hint="--data takes a folder in the BEIR layout, or in FlagEmbedding's",
         )
     if _has(root, "corpus"):
         return [root]
     below = sorted(path for path in root.iterdir() if path.is_dir() and _has(path, "corpus"))
     if not below:
-        message = f"{root}: no collection: expected corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
+        message = (
+            f"{root}: no collection: expected corpus.jsonl, with queries.jsonl and qrels/<split>.tsv (BEIR) "
+            "or <split>_queries.jsonl and <split>_qrels.jsonl (FlagEmbedding)"
+        )
         raise CollectionError(message, path=str(root))
     return below
 
@@ -128,7 +158,7 @@ def open_collection(folder: str | Path, split: str = "test") -> Collection:
 
     Args:
         folder: the collection's folder.
-        split: which file of `qrels/` to take.
+        split: which judgements to take: `qrels/<split>.tsv`, or where it is absent `<split>_qrels.jsonl`.
 
     Returns:
         The collection; documents are read when asked for.
@@ -138,18 +168,22 @@ def open_collection(folder: str | Path, split: str = "test") -> Collection:
     """
     root = Path(folder)
     qrels_path = root / "qrels" / f"{split}.tsv"
-    if not qrels_path.is_file():
-        there = ", ".join(sorted(path.stem for path in qrels_path.parent.glob("*.tsv"))) or "none"
-        message = f"{qrels_path}: no such file (splits found: {there})"
+    if qrels_path.is_file():
+        qrels = _qrels_of(qrels_path, _tsv_judgements(qrels_path))
+    elif _has(root, f"{split}_qrels"):
+        qrels_path = _data_file(root, f"{split}_qrels")
+        qrels = _qrels_of(qrels_path, _json_judgements(qrels_path))
+    else:
+        there = ", ".join(_splits(root)) or "none"
+        message = f"{qrels_path}: no such file, and no {split}_qrels.jsonl either (splits found: {there})"
         raise CollectionError(message, path=str(qrels_path), hint="--split names the judgements to use")
-    qrels = _read_qrels(qrels_path)
-    queries_path = _data_file(root, "queries")
+    queries_path = queries_file(root, split)
     queries: dict[str, str] = {}
     for line, row in _rows(queries_path):
         if row["_id"] in queries:
             raise CollectionError(f"{queries_path}:{line}: id {row['_id']!r} stands twice", path=str(queries_path))
         queries[str(row["_id"])] = _text(queries_path, line, row, "text")
-    corpus_path = _data_file(root, "corpus")
+    corpus_path = corpus_file(root)
     ids: dict[str, None] = {}
     for line, row in _rows(corpus_path):
         if row["_id"] in ids:
@@ -174,9 +208,34 @@ def open_collection(folder: str | Path, split: str = "test") -> Collection:
     )
 
 
-def _read_qrels(path: Path) -> Qrels:
-    """Judgements of three or four columns; a judgement given twice must have one grade."""
-    qrels: Qrels = {}
+def corpus_file(folder: Path) -> Path:
+    """The documents of a collection.
+
+    Raises:
+        CollectionError: there is no such file.
+    """
+    return _data_file(folder, "corpus")
+
+
+def queries_file(folder: Path, split: str) -> Path:
+    """The queries of a collection: those of the split where its judgements are in FlagEmbedding's layout.
+
+    Raises:
+        CollectionError: there is no such file.
+    """
+    return _data_file(folder, "queries" if (folder / "qrels" / f"{split}.tsv").is_file() else f"{split}_queries")
+
+
+def _splits(root: Path) -> list[str]:
+    """The splits a folder has judgements of, in either layout."""
+    found = {path.stem for path in (root / "qrels").glob("*.tsv")}
+    for suffix in (".jsonl", ".jsonl.gz"):
+        found |= {path.name.removesuffix(f"_qrels{suffix}") for path in root.glob(f"*_qrels{suffix}")}
+    return sorted(found)
+
+
+def _tsv_judgements(path: Path) -> Iterator[tuple[int, str, str, str]]:
+    """Line, query, document and grade of each line of three or four columns."""
     for line, text in read_lines(path):
         if not text.strip():
             continue
@@ -187,7 +246,24 @@ def _read_qrels(path: Path) -> Qrels:
         if len(fields) not in (3, 4):
             message = f"{path}:{line}: expected 3 columns (query, document, grade) or 4, found {len(fields)}"
             raise CollectionError(message, path=str(path))
-        query, document, grade = fields[0].strip(), fields[-2].strip(), fields[-1].strip()
+        yield line, fields[0].strip(), fields[-2].strip(), fields[-1].strip()
+
+
+def _json_judgements(path: Path) -> Iterator[tuple[int, str, str, str]]:
+    """The same of FlagEmbedding's objects."""
+    for line, row in read_objects(path):
+        values = [row.get(key) for key in ("qid", "docid", "relevance")]
+        if any(isinstance(value, bool) or not isinstance(value, str | int | float) for value in values):
+            message = f'{path}:{line}: expected {{"qid": "…", "docid": "…", "relevance": 1}}, found {_keys(row)}'
+            raise CollectionError(message, path=str(path))
+        query, document, grade = (str(value) for value in values)
+        yield line, query, document, grade
+
+
+def _qrels_of(path: Path, judgements: Iterable[tuple[int, str, str, str]]) -> Qrels:
+    """Judgements by query; one that is given twice must have one grade."""
+    qrels: Qrels = {}
+    for line, query, document, grade in judgements:
         try:
             # Some collections write 1.0; a broken grade has no meaning to any of the metrics.
             value = int(grade) if grade.lstrip("+-").isdigit() else _whole(float(grade))
@@ -208,8 +284,12 @@ def _whole(value: float) -> int:
     return int(value)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
-    """The JSON objects of a file with their line numbers; ids come back as text."""
+def read_objects(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
+    """The JSON objects of a file, plain or gzipped, with their line numbers from 1; blank lines are none.
+
+    Raises:
+        CollectionError: a line is no object, or no text.
+    """
     for line, text in read_lines(path):
         if not text.strip():
             continue
@@ -217,11 +297,29 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
             row = json.loads(text)
         except ValueError as error:
             raise CollectionError(f"{path}:{line}: not valid JSON: {error}", path=str(path)) from error
-        name = row.get("_id", row.get("id")) if isinstance(row, dict) else None
-        if not isinstance(name, str | int) or name == "":
-            raise CollectionError(f"{path}:{line}: expected an object with _id", path=str(path))
+        if not isinstance(row, dict):
+            found = type(row).__name__
+            raise CollectionError(f"{path}:{line}: expected an object, found {found}", path=str(path))
+        if "\\ud" in text.lower():
+            try:
+                json.dumps(row, ensure_ascii=False).encode()
+            except UnicodeEncodeError as error:
+                raise CollectionError(f"{path}:{line}: half a surrogate pair: {error}", path=str(path)) from error
+        yield line, row
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
+    """The texts of a file with their line numbers; ids come back as text."""
+    for line, row in read_objects(path):
+        name = row.get("_id", row.get("id"))
+        if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
+            raise CollectionError(f"{path}:{line}: expected an object with _id, found {_keys(row)}", path=str(path))
         row["_id"] = str(name)
         yield line, row
+
+
+def _keys(row: dict[str, object]) -> str:
+    return ", ".join(list(row)[:8]) or "an empty object"
 
 
 def _text(path: Path, line: int, row: dict[str, object], key: str, absent: str | None = None) -> str:

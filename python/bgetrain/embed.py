@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from bgeprep.tokenize import Tokenizer
 from bgetrain.padding import TokenRows
-from bgetrain.precision import plain_fp32
+from bgetrain.precision import half_precision, plain_fp32
 
 if TYPE_CHECKING:
     from torch import nn
 
     from bgetrain.encode import Encoder
 
-__all__ = ["Precision", "TextTokens", "ahead", "embed_rows", "model_hash", "weights_hash"]
+__all__ = ["HalfPrecision", "Precision", "TextTokens", "ahead", "embed_rows", "model_hash", "weights_hash"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -76,6 +76,27 @@ class TextTokens:
             ids.append(found)
             offsets.append(ends[1:] + offsets[-1][-1])
         return TokenRows(np.concatenate(ids), np.concatenate(offsets))
+
+
+class HalfPrecision:
+    """An encoder whose transformer computes its products in half precision when texts are encoded."""
+
+    def __init__(self, encoder: Encoder, precision: Literal["bf16", "fp16"]) -> None:
+        """Keeps the encoder; its weights stay as they are."""
+        self._encoder = encoder
+        self._precision = precision
+
+    @property
+    def query_instruction(self) -> str:
+        """The encoder's own."""
+        return self._encoder.query_instruction
+
+    def encode(self, texts: Sequence[str], *, device: Any = None, **options: Any) -> NDArray[np.float32]:  # noqa: ANN401
+        """See `Encoder.encode`."""
+        if device is not None:
+            self._encoder.to(device)
+        with half_precision(self._encoder.device, bf16=self._precision == "bf16", fp16=self._precision == "fp16"):
+            return self._encoder.encode(texts, **options)
 
 
 def embed_rows(

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import argparse
 
-__all__ = ["add_computing", "positive"]
+__all__ = ["add_computing", "natural", "positive"]
 
 
 def positive(text: str) -> int:
     """A whole number of at least 1, as an argparse type."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
+    return int(text)
+
+
+def natural(text: str) -> int:
+    """A whole number of at least 0, as an argparse type."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, found {text!r}")
     return int(text)
 
 

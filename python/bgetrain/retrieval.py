@@ -7,10 +7,13 @@
 A piece goes through the encoder and through the search in the same shapes whoever takes it, and a merge of packed
 scores does not depend on their order (`search`): that is why the number of ranks decides nothing. All that travels
 goes by the CPU. Ranks meet after each round of pieces, so that none runs ahead by more than a piece.
+
+Vectors that are kept on disk (`embedding_cache`) take the place of 1 and of the encoder in 2.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,15 +24,26 @@ from bgetrain.gather import Ranks, exchange, gather_rows
 from bgetrain.search import TopK, id_places, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from bgetrain.collection import Collection
+    from bgetrain.embedding_cache import EmbeddingCache
     from bgetrain.evaluate import TextEncoder
+    from bgetrain.vectors import Vectors
 
-__all__ = ["DOCUMENT_PIECE", "QUERY_PIECE", "Stopped", "gather_scores", "own_share", "retrieve"]
+__all__ = [
+    "DOCUMENT_PIECE",
+    "QUERY_PIECE",
+    "Stopped",
+    "check_finite",
+    "encode_shared",
+    "gather_scores",
+    "own_share",
+    "retrieve",
+]
 
 DOCUMENT_PIECE = 512
 """Documents encoded and searched at a time: many chunks of the encoder, and few enough to be dealt evenly."""
@@ -64,6 +78,8 @@ def retrieve(
     ranks: Ranks,
     stop_wanted: Callable[[], bool],
     progress: Callable[[str], None],
+    cache: EmbeddingCache | None = None,
+    all_on_main: bool = False,
 ) -> list[dict[str, list[tuple[str, float]]]]:
     """Finds the best documents of this rank's share of the queries; every rank must call it.
 
@@ -79,9 +95,11 @@ def retrieve(
         ranks: the place of this process.
         stop_wanted: whether this process was asked to stop.
         progress: called with a line of text as the work goes on.
+        cache: where vectors are kept, or looked for.
+        all_on_main: give the first rank what was found for all queries.
 
     Returns:
-        For each instruction: query id → (document id, score), best first.
+        For each instruction: query id → (document id, score), in trec_eval's order.
 
     Raises:
         CollectionError: the collection cannot be read.
@@ -92,30 +110,35 @@ def retrieve(
     texts = list(collection.queries.values())
     searches = []
     for instruction in instructions:
-        vectors = _encode_shared(encoder, texts, ranks, instruction=instruction, max_length=query_max_len, **options)
-        _check_finite(vectors, f"{collection.name}: queries")
+        vectors = cache.queries(collection, instruction, query_max_len) if cache else None
+        if vectors is None:
+            vectors = encode_shared(encoder, texts, ranks, instruction=instruction, max_length=query_max_len, **options)
+        check_finite(vectors, f"{collection.name}: queries")
         searches.append(TopK(vectors, top_k, device or "cpu"))
+    stored = cache.documents(collection, passage_max_len) if cache else None
+    encode = partial(encoder.encode, max_length=passage_max_len, **options)
     places = id_places(collection.document_ids)
     last = -(-len(places) // DOCUMENT_PIECE) - 1
     done = 0
-    for number, piece in enumerate(collection.documents(DOCUMENT_PIECE)):
+    for number, (size, vectors_of_piece) in enumerate(_pieces(collection, stored, encode)):
         if number % ranks.world_size == ranks.rank:
-            vectors = encoder.encode(piece, max_length=passage_max_len, **options)
-            _check_finite(vectors, f"{collection.name}: documents {done + 1} to {done + len(piece)}")
+            vectors = vectors_of_piece()
+            check_finite(vectors, f"{collection.name}: documents {done + 1} to {done + size}")
             for search in searches:
-                search.add(vectors, places[done : done + len(piece)])
-        done += len(piece)
+                search.add(vectors, places[done : done + size])
+        done += size
         if number == last or (number + 1) % ranks.world_size == 0:
             if any(wish for (wish,) in exchange([int(stop_wanted())], ranks)):
                 raise Stopped
-            progress(f"{collection.name}: {done:,} of {len(places):,} documents encoded")
+            if stored is None:
+                progress(f"{collection.name}: {done:,} of {len(places):,} documents encoded")
 
     id_at = np.empty(len(places), dtype=object)
     id_at[places] = collection.document_ids
     names = list(collection.queries)
     found = []
     for search in searches:
-        share = own_share(len(names), ranks)
+        share = range(len(names)) if all_on_main and ranks.is_main else own_share(len(names), ranks)
         scores, at = unpack(_merge(search, min(top_k, len(places)), share, ranks))
         found.append(
             {
@@ -132,13 +155,36 @@ def gather_scores(values: NDArray[np.float64], total: int, ranks: Ranks) -> NDAr
     return gather_rows(torch.from_numpy(values), counts, ranks).numpy()
 
 
-def _encode_shared(
+def _pieces(
+    collection: Collection, stored: Vectors | None, encode: Callable[[list[str]], NDArray[np.float32]]
+) -> Iterator[tuple[int, Callable[[], NDArray[np.float32]]]]:
+    """The number of documents of each piece, and how its vectors are had, which is called for some pieces only."""
+    if stored is None:
+        for piece in collection.documents(DOCUMENT_PIECE):
+            yield len(piece), partial(encode, piece)
+        return
+    for start in range(0, len(stored), DOCUMENT_PIECE):
+        rows = np.arange(start, min(start + DOCUMENT_PIECE, len(stored)))
+        yield len(rows), partial(stored.rows_at, rows)
+
+
+def encode_shared(
     encoder: TextEncoder,
-    texts: list[str],
+    texts: Sequence[str],
     ranks: Ranks,
     **options: Any,  # noqa: ANN401 - of `TextEncoder.encode`
 ) -> NDArray[np.float32]:
-    """Vectors of all texts on every rank, each encoded by one."""
+    """Vectors of all texts on every rank, each encoded by one; every rank must call it.
+
+    Args:
+        encoder: the model.
+        texts: at least one, the same on every rank.
+        ranks: the place of this process.
+        options: what `TextEncoder.encode` takes besides the texts.
+
+    Returns:
+        float32 [N, D].
+    """
     pieces = [texts[start : start + QUERY_PIECE] for start in range(0, len(texts), QUERY_PIECE)]
     owned = [pieces[rank :: ranks.world_size] for rank in range(ranks.world_size)]
     mine = [encoder.encode(piece, **options) for piece in owned[ranks.rank]]
@@ -171,7 +217,8 @@ def _merge(search: TopK, width: int, share: range, ranks: Ranks) -> Tensor:
     return torch.cat(kept)
 
 
-def _check_finite(vectors: NDArray[np.float32], what: str) -> None:
+def check_finite(vectors: NDArray[np.float32], what: str) -> None:
+    """Raises a ModelError where vectors [N, D] are not finite; `what` says whose they are."""
     bad = int((~np.isfinite(vectors)).any(axis=1).sum())
     if bad:
         raise ModelError(f"{what}: {bad} of {len(vectors)} vectors are not finite; the weights are damaged")

@@ -245,7 +245,8 @@ class LineTexts(Texts):
         if not isinstance(content, str) or not isinstance(title, str):
             raise self._wrong(line, 'expected {"text": "…"}, with a title and an _id or id if there are any')
         name = row.get("_id", row.get("id"))
-        joined = f"{title} {content}".strip() if title else content
+        # as `collection` joins them
+        joined = f"{title} {content}".strip()
         if "\\ud" in text.lower():
             try:
                 joined.encode()

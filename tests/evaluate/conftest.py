@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from bgetrain.export import save_pretrained
 from tests.evaluate.plain_encoder import SENTENCES, PlainEncoder, small_tokenizer
 
 
@@ -30,3 +34,23 @@ def encoder(tokenizer: PreTrainedTokenizerFast) -> PlainEncoder:
         initializer_range=0.3,
     )
     return PlainEncoder(BertModel(config).eval(), tokenizer)
+
+
+@pytest.fixture
+def wings(tmp_path: Path) -> Path:
+    """Six documents, three queries of which one is also a document, one judged document missing."""
+    folder = tmp_path / "data" / "wings"
+    (folder / "qrels").mkdir(parents=True)
+    texts = SENTENCES
+    rows = [{"_id": f"d{number}", "title": "", "text": text} for number, text in enumerate(texts)]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    queries = [{"_id": "d0", "text": SENTENCES[0]}, {"_id": "q1", "text": SENTENCES[2]}, {"_id": "q2", "text": "wing"}]
+    (folder / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in queries))
+    (folder / "qrels" / "test.tsv").write_text("d0\td1\t2\nd0\td4\t1\nq1\td3\t1\nq2\td1\t1\nq2\td8\t1\n")
+    return folder
+
+
+@pytest.fixture
+def model(encoder: PlainEncoder, tmp_path: Path) -> Path:
+    encoder.query_instruction = "Find: "
+    return save_pretrained(encoder, tmp_path / "wing-model", recipe={"base_model": "none"})

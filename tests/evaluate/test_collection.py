@@ -87,7 +87,8 @@ def test_missing_ids_are_counted_and_named(tmp_path: Path) -> None:
     [
         ({"corpus": '{"_id": "d1", "text": "a"}\nnot json\n'}, r"corpus\.jsonl:2: not valid JSON"),
         ({"corpus": '{"text": "a"}\n'}, r"corpus\.jsonl:1: expected an object with _id"),
-        ({"corpus": "[1]\n"}, r"corpus\.jsonl:1: expected an object with _id"),
+        ({"corpus": "[1]\n"}, r"corpus\.jsonl:1: expected an object, found list"),
+        ({"corpus": '{"_id": "d1", "text": "\\ud800"}\n'}, r"corpus\.jsonl:1: half a surrogate pair"),
         ({"corpus": '{"_id": "d1", "text": "a"}\n' * 2}, r"corpus\.jsonl:2: id 'd1' stands twice"),
         ({"corpus": ""}, r"corpus\.jsonl: no documents"),
         ({"queries": '{"_id": "q1", "text": 5}\n'}, r"queries\.jsonl:1: expected text under 'text', found int"),
@@ -138,7 +139,7 @@ def test_what_is_absent_is_named(tmp_path: Path) -> None:
     with pytest.raises(CollectionError, match=r"no collection: expected corpus\.jsonl"):
         find_collections(tmp_path)
     folder = write(tmp_path / "one")
-    with pytest.raises(CollectionError, match=r"dev\.tsv: no such file \(splits found: test\)") as error:
+    with pytest.raises(CollectionError, match=r"dev\.tsv: no such file, .* \(splits found: test\)") as error:
         open_collection(folder, "dev")
     assert error.value.hint
     (folder / "queries.jsonl").unlink()
@@ -147,3 +148,69 @@ def test_what_is_absent_is_named(tmp_path: Path) -> None:
     write(tmp_path / "another")
     assert [path.name for path in find_collections(tmp_path)] == ["another", "one"]
     assert find_collections(folder) == [folder]
+
+
+def write_flag(folder: Path, qrels: str | None = None, *, zipped: bool = False) -> Path:
+    """The same collection as FlagEmbedding's custom evaluation has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rename = [{("id" if key == "_id" else key): value for key, value in row.items()} for row in CORPUS]
+    queries = [{("id" if key == "_id" else key): value for key, value in row.items()} for row in QUERIES]
+    judgements = [("q1", "d1", 2), ("q1", "d2", 0), ("q2", "d2", 1)]
+    written = [{"qid": query, "docid": document, "relevance": grade} for query, document, grade in judgements]
+    files = {
+        "corpus.jsonl": lines(rename),
+        "test_queries.jsonl": lines(queries),
+        "test_qrels.jsonl": lines(written) if qrels is None else qrels,
+    }
+    for name, text in files.items():
+        if zipped:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(text.encode()))
+        else:
+            (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_the_layout_of_flag_embedding_says_the_same(tmp_path: Path, zipped: bool) -> None:
+    ours = open_collection(write(tmp_path / "beir" / "wings"))
+    theirs = open_collection(write_flag(tmp_path / "flag" / "wings", zipped=zipped))
+    for field in ("name", "split", "document_ids", "queries", "qrels", "missing_documents", "unjudged_queries"):
+        assert getattr(theirs, field) == getattr(ours, field), field
+    assert list(theirs.documents(9)) == list(ours.documents(9))
+    assert [path.name for path in find_collections(tmp_path / "flag")] == ["wings"]
+    assert theirs.texts_of(["3", "d1", "absent"]) == {"d1": "Wings lift", "3": ""}
+
+
+def test_a_split_is_found_in_either_layout(tmp_path: Path) -> None:
+    folder = write_flag(write(tmp_path / "both"))
+    (folder / "dev_qrels.jsonl").write_text('{"qid": "q9", "docid": "d1", "relevance": "1.0"}\n')
+    (folder / "dev_queries.jsonl").write_text('{"id": "q9", "text": "of dev"}\n')
+    assert open_collection(folder).queries == {"q1": "what lifts", "q2": "what drags"}
+    dev = open_collection(folder, "dev")
+    assert (dev.queries, dev.qrels) == ({"q9": "of dev"}, {"q9": {"d1": 1}})
+    with pytest.raises(CollectionError, match=r"no train_qrels\.jsonl either \(splits found: dev, test\)"):
+        open_collection(folder, "train")
+
+
+@pytest.mark.parametrize(
+    ("qrels", "message"),
+    [
+        ('{"qid": "q1", "docid": "d1"}\n', r'test_qrels\.jsonl:1: expected {"qid": .*, found qid, docid'),
+        ('{"query-id": "q1"}\n', r"found query-id"),
+        ('{"qid": "q1", "docid": "d1", "relevance": true}\n', r"test_qrels\.jsonl:1: expected"),
+        ('{"qid": "q1", "docid": "d1", "relevance": NaN}\n', "expected a whole number as grade, found 'nan'"),
+        ('{"qid": "q1", "docid": "d1", "relevance": 0.5}\n', "expected a whole number as grade, found '0.5'"),
+        ("q1\td1\t1\n", r"test_qrels\.jsonl:1: not valid JSON"),
+        ("\n", r"test_qrels\.jsonl: no judgements"),
+    ],
+)
+def test_broken_judgements_of_flag_embedding_are_named(tmp_path: Path, qrels: str, message: str) -> None:
+    with pytest.raises(CollectionError, match=message):
+        open_collection(write_flag(tmp_path / "wings", qrels))
+
+
+def test_missing_queries_of_flag_embedding_are_named(tmp_path: Path) -> None:
+    folder = write_flag(tmp_path / "wings")
+    (folder / "test_queries.jsonl").unlink()
+    with pytest.raises(CollectionError, match=r"test_queries\.jsonl: no such file"):
+        open_collection(folder)

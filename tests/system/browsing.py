@@ -44,3 +44,21 @@ class Visit:
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.goto(path.as_uri())
         self.page.wait_for_load_state("load")
+
+    def assert_it_loads_and_runs_nothing(self, file: Path) -> None:
+        """Whatever the texts in it try, which set `window.pwned` if they can."""
+        assert self.asked == [file.as_uri()]
+        assert self.said == []
+        assert self.page.evaluate("typeof window.pwned") == "undefined"
+        assert self.page.evaluate("document.scripts.length + document.images.length") == 0
+
+    def assert_nothing_is_wider_than_the_screen(self) -> None:
+        """With everything opened, but for tables and settings, which scroll in a frame of their own."""
+        width = self.page.evaluate("innerWidth")
+        self.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        assert self.page.evaluate("document.documentElement.scrollWidth") == width
+        wide = self.page.evaluate(
+            """[...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll *, pre *'))
+               .filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 90))"""
+        )
+        assert wide == []

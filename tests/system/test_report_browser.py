@@ -98,10 +98,7 @@ def visit(request: pytest.FixtureRequest, browser: Any, page_file: Path) -> Iter
 
 
 def test_it_loads_nothing_and_runs_nothing(visit: Visit, page_file: Path) -> None:
-    assert visit.asked == [page_file.as_uri()]
-    assert visit.said == []
-    assert visit.page.evaluate("typeof window.pwned") == "undefined"
-    assert visit.page.evaluate("document.scripts.length + document.images.length") == 0
+    visit.assert_it_loads_and_runs_nothing(page_file)
     assert visit.page.evaluate("performance.getEntriesByType('resource').length") == 0
 
 

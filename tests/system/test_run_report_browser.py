@@ -65,10 +65,7 @@ def visit(request: pytest.FixtureRequest, browser: Any, page_file: Path) -> Iter
 
 
 def test_it_loads_nothing_and_runs_nothing(visit: Visit, page_file: Path) -> None:
-    assert visit.asked == [page_file.as_uri()]
-    assert visit.said == []
-    assert visit.page.evaluate("typeof window.pwned") == "undefined"
-    assert visit.page.evaluate("document.scripts.length + document.images.length") == 0
+    visit.assert_it_loads_and_runs_nothing(page_file)
 
 
 def test_every_section_and_curve_is_visible(visit: Visit) -> None:
@@ -88,15 +85,7 @@ def test_every_section_and_curve_is_visible(visit: Visit) -> None:
 
 
 def test_nothing_is_wider_than_the_screen(visit: Visit) -> None:
-    """But for tables and settings, which scroll in a frame of their own."""
-    width = visit.page.evaluate("innerWidth")
-    visit.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-    assert visit.page.evaluate("document.documentElement.scrollWidth") == width
-    wide = visit.page.evaluate(
-        """[...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll *, pre *'))
-           .filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 90))"""
-    )
-    assert wide == []
+    visit.assert_nothing_is_wider_than_the_screen()
 
 
 def test_words_of_an_axis_do_not_lie_on_each_other(visit: Visit) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from bgetrain.evaluate import evaluate
+from bgetrain.evaluate import evaluate, evaluate_similarity
 from bgetrain.gather import Ranks
+from bgetrain.sentence_pairs import SentencePairs
 
 
 def write_collection(folder: Path, *, documents: int = 30, queries: int = 7, split: str = "dev", seed: int = 0) -> Path:
@@ -50,16 +51,29 @@ class TouchyEncoder:
         return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
+def some_pairs() -> SentencePairs:
+    """Nine sentences in seven pairs."""
+    sentences = [" ".join(f"w{(place * step) % 55}" for step in range(1, 2 + place)) for place in range(9)]
+    labels = np.array([0.5, 3.0, 1.0, 2.5, 4.0, 0.0, 2.0])
+    return SentencePairs("few", "sts", sentences[:7], sentences[2:], labels, 0)
+
+
 def score(folder: str, ranks: Ranks, *, piece: int = 4) -> dict[str, Any]:
-    """The report of a model with an instruction, found in many small pieces."""
+    """The report of a model with an instruction, found in many small pieces; scores by query, runs on the first rank,
+    and what the model says of pairs."""
     encoder: Any = TouchyEncoder()
+    runs: dict[str, Any] = {}
+    by_query: dict[str, Any] = {}
     with (
         mock.patch("bgetrain.retrieval.DOCUMENT_PIECE", piece),
         mock.patch("bgetrain.retrieval.QUERY_PIECE", 2),
         # blocks of one query, so that their borders are crossed
         mock.patch("bgetrain.retrieval._MERGED_SCORES", 1),
     ):
-        return evaluate(encoder, folder, split="dev", ranks=ranks)
+        found = evaluate(encoder, folder, split="dev", ranks=ranks, runs=runs, by_query=by_query)
+        similarity, cosines = evaluate_similarity(encoder, some_pairs(), ranks=ranks)
+    found |= {"by_query": by_query, "similarity": similarity, "cosines": cosines.tolist()}
+    return found | {"runs": runs if ranks.is_main else None}
 
 
 def run_rank(rank: int, world_size: int, meet: str, folder: str) -> None:

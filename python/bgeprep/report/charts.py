@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from bgeprep.report.markup import Markup, count, tag
 
-__all__ = ["bar", "columns", "curve", "lengths", "stack", "whisker"]
+__all__ = ["bar", "columns", "curve", "difference", "lengths", "stack", "whisker"]
 
 
 def _svg(title: str, *children: Markup, class_: str, view: tuple[int, int] | None = None) -> Markup:
@@ -190,5 +190,21 @@ def whisker(title: str, rate: float, low: float, high: float, floor: float, fami
         tag("line", x1="2%", x2="98%", y1="50%", y2="50%", class_="grid"),
         tag("line", x1=at(low), x2=at(high), y1="50%", y2="50%", class_=f"interval s-{family}"),
         tag("circle", cx=at(rate), cy="50%", r=5, class_=f"dot s-{family}"),
+        class_="whisker",
+    )
+
+
+def difference(title: str, value: float, low: float, high: float, reach: float, family: str) -> Markup:
+    """A difference with its interval on an axis from `-reach` to `reach`, 0 marked in the middle."""
+
+    def at(number: float) -> str:
+        return f"{50 + 48 * max(min(number / reach, 1.0), -1.0):.2f}%"
+
+    return _svg(
+        title,
+        tag("line", x1="2%", x2="98%", y1="50%", y2="50%", class_="grid"),
+        tag("line", x1="50%", x2="50%", y1=0, y2="100%", class_="axis"),
+        tag("line", x1=at(low), x2=at(high), y1="50%", y2="50%", class_=f"interval k-{family}"),
+        tag("circle", cx=at(value), cy="50%", r=5, class_=f"dot k-{family}"),
         class_="whisker",
     )
