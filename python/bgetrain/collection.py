@@ -22,7 +22,16 @@ from pathlib import Path
 
 from bgetrain.errors import BgetrainError
 
-__all__ = ["Collection", "CollectionError", "Qrels", "find_collections", "open_collection", "read_lines"]
+__all__ = [
+    "Collection",
+    "CollectionError",
+    "Qrels",
+    "find_collections",
+    "open_collection",
+    "read_lines",
+    "read_qrels",
+    "read_queries",
+]
 
 Qrels = dict[str, dict[str, int]]
 """query id → document id → grade."""
@@ -142,13 +151,8 @@ def open_collection(folder: str | Path, split: str = "test") -> Collection:
         there = ", ".join(sorted(path.stem for path in qrels_path.parent.glob("*.tsv"))) or "none"
         message = f"{qrels_path}: no such file (splits found: {there})"
         raise CollectionError(message, path=str(qrels_path), hint="--split names the judgements to use")
-    qrels = _read_qrels(qrels_path)
-    queries_path = _data_file(root, "queries")
-    queries: dict[str, str] = {}
-    for line, row in _rows(queries_path):
-        if row["_id"] in queries:
-            raise CollectionError(f"{queries_path}:{line}: id {row['_id']!r} stands twice", path=str(queries_path))
-        queries[str(row["_id"])] = _text(queries_path, line, row, "text")
+    qrels = read_qrels(qrels_path)
+    queries = read_queries(root)
     corpus_path = _data_file(root, "corpus")
     ids: dict[str, None] = {}
     for line, row in _rows(corpus_path):
@@ -159,7 +163,8 @@ def open_collection(folder: str | Path, split: str = "test") -> Collection:
         raise CollectionError(f"{corpus_path}: no documents", path=str(corpus_path))
     searched = {query: grades for query, grades in qrels.items() if query in queries}
     if not searched:
-        message = f"{qrels_path}: none of its {len(qrels)} queries is in {queries_path.name} ({_some(sorted(qrels))})"
+        name = _data_file(root, "queries").name
+        message = f"{qrels_path}: none of its {len(qrels)} queries is in {name} ({_some(sorted(qrels))})"
         raise CollectionError(message, path=str(qrels_path))
     return Collection(
         name=root.resolve().name,
@@ -174,8 +179,27 @@ def open_collection(folder: str | Path, split: str = "test") -> Collection:
     )
 
 
-def _read_qrels(path: Path) -> Qrels:
-    """Judgements of three or four columns; a judgement given twice must have one grade."""
+def read_queries(folder: str | Path) -> dict[str, str]:
+    """All queries of a collection, judged or not: id → text, in the order of the file.
+
+    Raises:
+        CollectionError: the file is absent or badly formed, or an id stands twice.
+    """
+    path = _data_file(Path(folder), "queries")
+    queries: dict[str, str] = {}
+    for line, row in _rows(path):
+        if row["_id"] in queries:
+            raise CollectionError(f"{path}:{line}: id {row['_id']!r} stands twice", path=str(path))
+        queries[str(row["_id"])] = _text(path, line, row, "text")
+    return queries
+
+
+def read_qrels(path: Path) -> Qrels:
+    """Judgements of three or four columns; a judgement given twice must have one grade.
+
+    Raises:
+        CollectionError: a line is badly formed, or there is none.
+    """
     qrels: Qrels = {}
     for line, text in read_lines(path):
         if not text.strip():

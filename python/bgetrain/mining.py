@@ -81,7 +81,7 @@ def mine_blocks(
     mining: Mining,
     folder: Path,
     *,
-    ranks: Ranks,
+    ranks: Ranks | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Chosen:
@@ -90,7 +90,7 @@ def mine_blocks(
     Args:
         mining: what to look at.
         folder: where the blocks go.
-        ranks: share the work with these processes; their number decides nothing.
+        ranks: share the work with these processes; their number decides nothing. None is one process alone.
         overwrite: replace negatives of other work that are in `folder`.
         progress: called with the queries done and those to do, of this process.
 

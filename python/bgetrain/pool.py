@@ -121,8 +121,19 @@ class KnownPositives:
         mined: whether negatives are looked for: not of classification sources, where other texts of a class are none.
     """
 
-    def __init__(self, path: str | Path, queries: ShardTexts) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        queries: ShardTexts,
+        judged: tuple[NDArray[np.uint64], NDArray[np.uint64]] | None = None,
+    ) -> None:
         """Reads the keys of the set.
+
+        Args:
+            path: the set.
+            queries: its queries.
+            judged: what is known from elsewhere: exact keys of queries, and for each the exact key of a text that
+                answers it, both uint64 [n].
 
         Raises:
             TextsError: the set has no queries to mine for.
@@ -157,6 +168,9 @@ class KnownPositives:
                 frame.select("query_key", key="query_exact_key"),
             ]
         )
+        if judged is not None:
+            groups = self._groups[self.number(judged[0])]
+            known = pl.concat([known, pl.LazyFrame({"query_key": groups, "key": judged[1]})])
         known_keys = known.drop_nulls().unique().collect()
         self._names, group_numbers = np.unique(known_keys["query_key"].to_numpy(), return_inverse=True)
         self._known_offsets, self._known = _runs(group_numbers, known_keys["key"].to_numpy(), len(self._names))
