@@ -17,10 +17,11 @@ from typing import Any
 from bgetrain.apart import apart
 from bgetrain.errors import ConfigError
 from bgetrain.flags import add_computing, positive
-from bgetrain.mine_run import Work, embed, mine, number_or_off
+from bgetrain.mine_run import Work, embed, mine
 from bgetrain.negatives import Rules
+from bgetrain.neighbours import check_engine
 
-__all__ = ["TEACHING", "add_arguments", "run"]
+__all__ = ["TEACHING", "add_arguments", "run", "work_of"]
 
 TEACHING = """\
 Mine hard negatives: passages a model finds close to a query and that do not answer it.
@@ -103,14 +104,7 @@ def run(args: argparse.Namespace) -> int:
         bgeprep.errors.BgeprepError: the shard set cannot be read or written.
         OSError: a file cannot be read or written.
     """
-    rules = _rules(args)
-    data, earlier = _data(args)
-    jsonl = args.format == "jsonl" or (args.format is None and args.out.suffix in {".jsonl", ".json"})
-    if data.resolve() == args.out.resolve():
-        raise ConfigError(f"--out: {args.out} is what is read", hint="choose another name")
-    folder = args.out.with_name(f"{args.out.name}.work")
-
-    work = Work(args=args, rules=rules, data=data, earlier=earlier, jsonl=jsonl, folder=folder)
+    work = work_of(args)
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     if alone and "torch" not in sys.modules and args.reranker is None:
         # torch takes most of a gigabyte, and what comes after embedding does without it
@@ -126,6 +120,30 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def work_of(args: argparse.Namespace) -> Work:
+    """Reads the flags, and refuses what cannot work before anything is embedded.
+
+    Raises:
+        ConfigError: a flag cannot be used.
+        LaunchError: a flag needs a package that is not installed.
+    """
+    data, earlier = _data(args)
+    jsonl = args.format == "jsonl" or (args.format is None and args.out.suffix in {".jsonl", ".json"})
+    if data.resolve() == args.out.resolve():
+        raise ConfigError(f"--out: {args.out} is what is read", hint="choose another name")
+    work = Work(
+        args=args,
+        rules=_rules(args),
+        data=data,
+        earlier=earlier,
+        jsonl=jsonl,
+        folder=args.out.with_name(f"{args.out.name}.work"),
+        near=_number("--near", "off" if args.near == "auto" else args.near),
+    )
+    check_engine(work.search())
+    return work
+
+
 def _rules(args: argparse.Namespace) -> Rules:
     first, last = 0, 200
     if args.window is not None:
@@ -138,12 +156,21 @@ def _rules(args: argparse.Namespace) -> Rules:
         first=first,
         last=last,
         sampling=args.sampling or ("top" if args.window is None else "random"),
-        max_relative=number_or_off("--max_relative", args.max_relative),
+        max_relative=_number("--max_relative", args.max_relative),
         margin=args.margin,
         max_score=args.max_score,
         min_score=args.min_score,
         seed=args.seed,
     )
+
+
+def _number(flag: str, text: str) -> float | None:
+    if text == "off":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{flag}: expected a number or off, found {text!r}") from None
 
 
 def _data(args: argparse.Namespace) -> tuple[Path, str]:

@@ -14,13 +14,11 @@ import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 import bgeprep
 from bgeprep.shardset import ShardSet
-from bgetrain.errors import ConfigError, LaunchError
+from bgetrain.errors import LaunchError
 from bgetrain.judged import judged_places
 from bgetrain.mined_rows import MinedRows, write_rows
 from bgetrain.mining import Mining, mine_blocks
@@ -37,12 +35,22 @@ if TYPE_CHECKING:
     from bgetrain.scorers import Scorer
     from bgetrain.texts import Texts
 
-__all__ = ["Embedded", "Work", "embed", "mine", "number_or_off"]
+__all__ = ["Embedded", "Work", "embed", "mine"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
-    """What the flags say, read."""
+    """What the flags say, read.
+
+    Attributes:
+        args: the flags.
+        rules: what may be a negative.
+        data: what is read, a set or pairs.
+        earlier: what becomes of negatives that are there: `replace`, `add` or `mix`.
+        jsonl: whether a file of JSON lines is made, not a set.
+        folder: for the work files.
+        near: what `--near` says, None for `off`; nothing where it says `auto`.
+    """
 
     args: argparse.Namespace
     rules: Rules
@@ -50,6 +58,7 @@ class Work:
     earlier: str
     jsonl: bool
     folder: Path
+    near: float | None
 
     @property
     def shards(self) -> Path:
@@ -62,6 +71,17 @@ class Work:
         out: Path = self.args.out
         return out.with_name(f"{out.name}.mine.json") if self.jsonl else out / "mine.json"
 
+    def search(self, device: str = "cpu") -> SearchOptions:
+        """How to search; `device` is where torch computes."""
+        args = self.args
+        return SearchOptions(
+            index=args.index,
+            engine=args.search_engine,
+            lists=args.index_lists,
+            probes=args.index_probes,
+            device=device,
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Embedded:
@@ -69,13 +89,16 @@ class Embedded:
 
     Attributes:
         note: a hash of all that decides what is written.
-        vectors: folders of the vectors of `queries`, `passages` and `positives`; none where the run is up to date.
+        vectors: folders of the vectors of `queries`, `passages` and, of a pool of its own, `positives`; none where the
+            run is up to date.
+        stores: paths of the texts (`TextStore`), by the same names.
         report: that of the same run, where it was done before.
         device: where a search by torch computes.
     """
 
     note: str
     vectors: dict[str, Path] = field(default_factory=dict)
+    stores: dict[str, Path] = field(default_factory=dict)
     report: dict[str, Any] | None = None
     device: str = "cpu"
 
@@ -102,7 +125,8 @@ def embed(work: Work, ranks: Ranks | None = None) -> Embedded:
     pack_if_possible(encoder, args.precision, ranks)
     given = args.query_instruction_for_retrieval
     made: dict[str, Path] = {}
-    for role, texts in _texts(work).items():
+    sources = _texts(work)
+    for role, texts in sources.items():
         asked = role == "queries"
         made[role] = encode_texts(
             encoder,
@@ -119,7 +143,13 @@ def embed(work: Work, ranks: Ranks | None = None) -> Embedded:
             overwrite=args.overwrite,
             progress=Bar(f"embedding {role}", "texts", quiet=args.quiet or not ranks.is_main),
         ).path
-    return Embedded(note=note, vectors=made, device=str(ranks.device))
+    # one process writes the stores, and all read them
+    if not ranks.is_main:
+        wait_for_all(ranks)
+    stores = {role: TextStore.make(work.folder / "texts", texts) for role, texts in sources.items()}
+    if ranks.is_main:
+        wait_for_all(ranks)
+    return Embedded(note=note, vectors=made, stores=stores, device=str(ranks.device))
 
 
 def _texts(work: Work) -> dict[str, Texts]:
@@ -169,35 +199,23 @@ def mine(work: Work, embedded: Embedded, ranks: Ranks | None = None) -> dict[str
     is_main = ranks is None or ranks.is_main
     quiet = args.quiet or not is_main
     vectors = {role: open_vectors(folder) for role, folder in embedded.vectors.items()}
-    texts = _texts(work)
-    # one process writes the stores, and all read them
-    if not is_main:
-        wait_for_all(ranks)
-    stores = {role: TextStore(work.folder / "texts", own) for role, own in texts.items()}
-    if is_main:
-        wait_for_all(ranks)
+    stores = {role: TextStore(path) for role, path in embedded.stores.items()}
     own = args.pool is None
     pool, positives = stores["passages"], stores["passages" if own else "positives"]
     asked, judged = judged_places(args.pool or work.shards, work.shards, vectors["passages"])
-    known = KnownPositives(work.shards, cast("ShardTexts", texts["queries"]), (asked, pool.exact_keys[judged]))
+    known = KnownPositives(work.shards, ShardTexts(work.shards, "queries"), (asked, pool.exact_keys[judged]))
     if rules.first >= len(pool) and is_main:
         sys.stderr.write(f"warning: --range begins at {rules.first}, and the pool has {len(pool):,} passages\n")
     mining = Mining(
         queries=vectors["queries"],
         pool=vectors["passages"],
-        pool_keys=keys_of(texts["passages"], pool, args.pool or work.shards),
-        exact_keys=np.asarray(pool.exact_keys),
+        pool_keys=keys_of(pool, args.pool or work.shards),
+        exact_keys=pool.exact_keys,
         known=known,
         positives=vectors["passages" if own else "positives"],
-        positive_places=places_of(known.positives, np.asarray(positives.exact_keys)),
+        positive_places=places_of(known.positives, positives.exact_keys),
         rules=rules,
-        search=SearchOptions(
-            index=args.index,
-            engine=args.search_engine,
-            lists=args.index_lists,
-            probes=args.index_probes,
-            device=embedded.device,
-        ),
+        search=work.search(embedded.device),
         near=_near(work),
         pool_texts=pool,
         positive_texts=positives,
@@ -221,7 +239,7 @@ def mine(work: Work, embedded: Embedded, ranks: Ranks | None = None) -> dict[str
 def _near(work: Work) -> float | None:
     """From which similarity to a positive a passage is no negative; None where the set's own keys say it all."""
     if work.args.near != "auto":
-        return number_or_off("--near", work.args.near)
+        return work.near
     mode = ShardSet.open(work.shards).manifest["config"]["dedup"]["mode"]
     return None if work.args.pool is None and mode == "near" else 0.5
 
@@ -234,17 +252,3 @@ def _reranker(args: argparse.Namespace, ranks: Ranks | None) -> Scorer | None:
     reranker = Reranker(args.reranker, precision=args.precision, batch_tokens=args.batch_tokens)
     reranker.to(ranks.device)
     return reranker
-
-
-def number_or_off(flag: str, text: str) -> float | None:
-    """The number that a flag is given, None for `off`.
-
-    Raises:
-        ConfigError: it is neither.
-    """
-    if text == "off":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(f"{flag}: expected a number or off, found {text!r}") from None

@@ -210,7 +210,8 @@ def encode_texts(
         ModelError: the model gives vectors that are not finite.
         OSError: the folder cannot be written.
     """
-    from bgetrain.embed import TextTokens, ahead, embed_rows, model_hash
+    from bgetrain.ahead import ahead
+    from bgetrain.embed import TextTokens, embed_rows, model_hash
     from bgetrain.gather import Ranks
 
     ranks = ranks or Ranks(device=encoder.device)

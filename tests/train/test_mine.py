@@ -12,13 +12,11 @@ import pytest
 
 import bgeprep
 from bgetrain import mining, neighbours
-from bgetrain.__main__ import main
 from bgetrain.encode import Encoder
 from bgetrain.pool import KnownPositives, PositiveTexts
 from bgetrain.texts import ShardTexts
-from tests.train.tiny import WORDS, write_tiny_bert
-
-ROWS = 60
+from tests.train.mine_material import ROWS, make_shards, mine, pairs, sentence, written
+from tests.train.tiny import write_tiny_bert
 
 
 @pytest.fixture(scope="module")
@@ -26,39 +24,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_bert(tmp_path_factory.mktemp("model"))
 
 
-def sentence(generator: random.Random, count: int = 14) -> list[str]:
-    return generator.choices(WORDS[5:], k=count)
-
-
-def pairs() -> list[dict[str, Any]]:
-    """Queries of words of their positives; every sixth stands in two rows, every fifth row has a negative."""
-    generator = random.Random(3)
-    rows = []
-    for number in range(ROWS):
-        words = sentence(generator)
-        row: dict[str, Any] = {"query": " ".join(words[:6]), "pos": [" ".join(words)]}
-        if number % 5 == 0:
-            row["neg"] = [" ".join(sentence(generator))]
-        rows.append(row)
-        if number % 6 == 0:
-            rows.append({"query": row["query"], "pos": [" ".join(sentence(generator))]})
-    return rows
-
-
-def written(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    bgeprep.shard(written(folder / "pairs.jsonl", pairs()), folder / "shards")
-    return folder / "shards"
-
-
-def mine(model: Path, *words: Any) -> int:
-    return main(["mine", "--model", str(model), *map(str, words), "--use_cpu", "--quiet"])
+    return make_shards(tmp_path_factory.mktemp("data"))
 
 
 LOOSE = ("--max_relative", "off", "--negative_number", 4)
