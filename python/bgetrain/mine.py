@@ -34,7 +34,8 @@ Mine hard negatives: passages a model finds close to a query and that do not ans
 
 Passages come from --pool (a shard set, a folder in the BEIR layout, .jsonl, .txt, .parquet), else from the set
 itself, its positives and negatives. What is known to be a positive never becomes a negative: of any row with the query
-or a near duplicate of it, as the same text or a near duplicate.
+or a near duplicate of it, as the same text or a near duplicate; and by id where a pool in the BEIR layout judges
+documents (qrels/) of that query, which is found by its text or by the row's id.
 
 By default the best 15 of the first 200 are taken that score at most 0.95 of the query's lowest-scoring positive
 (NV-Retriever's TopK-PercPos). --range 10-210 is FlagEmbedding's window: then 15 are drawn from it at random, still

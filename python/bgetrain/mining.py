@@ -166,7 +166,8 @@ class Chosen:
         return dict(zip(REASONS, totals.tolist(), strict=True))
 
     def _load(self, name: str) -> Any:  # noqa: ANN401 - of the file's type
-        return np.load(self._folder / name, mmap_mode="r", allow_pickle=False)
+        # as plain arrays over the maps: those are slow to ask for one row
+        return np.asarray(np.load(self._folder / name, mmap_mode="r", allow_pickle=False))
 
 
 def _names(number: int) -> tuple[str, str, str, str]:

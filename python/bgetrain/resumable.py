@@ -171,7 +171,8 @@ def _begin(
     _lock(folder, kind, held)
     begun = _read_json(folder / _BEGUN)
     before = done or begun
-    if before is None and any(path.name != _LOCK for path in folder.iterdir()):
+    # a kill may have left the beginning half written
+    if before is None and any(path.name not in {_LOCK, f".{_BEGUN}.tmp"} for path in folder.iterdir()):
         raise PartsError(
             f"{folder}: is not empty and holds no {kind}", path=str(folder), hint="give a folder that is empty or new"
         )

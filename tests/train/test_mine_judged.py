@@ -12,7 +12,8 @@ import bgeprep
 from tests.train.mine_material import mine, pairs, written
 from tests.train.tiny import write_tiny_bert
 
-LOOSE = ("--max_relative", "off", "--near", "off", "--negative_number", 8)
+# all of the pool that may be taken
+LOOSE = ("--max_relative", "off", "--near", "off", "--negative_number", 100)
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +60,13 @@ def test_relevant_documents_go_by_the_text_of_the_query_and_by_the_id_of_the_row
     texts = [f"w9 {row['query']} w{number % 50} w7" for number, row in enumerate(rows)]
     free = mined(model, shards, pool_of(tmp_path / "free", rows, [], {}), tmp_path / "free.jsonl")
     own = {row["query"]: {text for text in texts if row["query"] in text} for row in rows}
-    near = [row for row in free if own[row["query"]] & set(row["neg"])]
-    assert len(near) > len(rows) / 2, "the judged documents would hardly be taken anyway: the test shows nothing"
+    assert all(own[row["query"]] <= set(row["neg"]) for row in free)
 
     # by text, under ids of the collection's own
     names = {f"q{number}": row["query"] for number, row in enumerate(rows)}
     judged = [(f"q{number}", f"d{number}", 1) for number in range(len(rows))]
     by_text = mined(model, shards, pool_of(tmp_path / "text", rows, judged, names), tmp_path / "text.jsonl")
-    assert not [row for row in by_text if own[row["query"]] & set(row["neg"])]
+    assert all(set(row["neg"]) == set(texts) - own[row["query"]] for row in by_text)
     # by id alone
     judged = [(row["id"], f"d{number}", 2) for number, row in enumerate(rows)]
     by_id = mined(model, shards, pool_of(tmp_path / "id", rows, judged, {"other": "w1"}), tmp_path / "id.jsonl")

@@ -57,6 +57,7 @@ def test_what_the_cross_encoder_finds_as_good_as_a_positive_goes(
     asked = ("--negative_number", COUNT, "--reranker", reranker, "--write_scores")
     assert mine(model, *words, "--out", out, *asked) == 0
     judge = Reranker(reranker)
+    assert judge.score([]).shape == (0,)
     candidates, rows = rows_of(deep), rows_of(out)
     answers: dict[str, set[str]] = {}
     for row in candidates:
