@@ -71,6 +71,11 @@ class Work:
         out: Path = self.args.out
         return out.with_name(f"{out.name}.mine.json") if self.jsonl else out / "mine.json"
 
+    @property
+    def writing(self) -> Path:
+        """Holds the note of the run from the moment it begins to write its result."""
+        return self.folder / "writing"
+
     def search(self, device: str = "cpu") -> SearchOptions:
         """How to search; `device` is where torch computes."""
         args = self.args
@@ -119,7 +124,9 @@ def embed(work: Work, ranks: Ranks | None = None) -> Embedded:
     wait_for_all(ranks)
     encoder = Encoder.load(args.model, pooling=args.pooling)
     note = _note(work, encoder)
-    report = _up_to_date(args.out, work.said, note, overwrite=args.overwrite)
+    # what is there may be of this run, stopped before it could say so
+    begun = work.writing.is_file() and work.writing.read_text(encoding="utf-8") == note
+    report = _up_to_date(args.out, work.said, note, overwrite=args.overwrite or begun)
     if report is not None:
         return Embedded(note=note, report=report)
     pack_if_possible(encoder, args.precision, ranks)
@@ -226,6 +233,7 @@ def mine(work: Work, embedded: Embedded, ranks: Ranks | None = None) -> dict[str
     chosen = mine_blocks(mining, work.folder / "chosen", ranks=ranks, overwrite=args.overwrite, progress=bar)
     report: dict[str, Any] = {}
     if is_main:
+        write_whole(work.writing, lambda file: file.write(embedded.note.encode()))
         change = MinedRows(chosen, known, pool, rules, work.earlier, scores=args.write_scores)
         report = write_rows(work.shards, args.out, change, jsonl=work.jsonl, overwrite=args.overwrite)
         report |= {"went": chosen.counts(), "pool": len(pool), "queries": len(known.keys)}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import bgeprep
-from bgetrain import mining, neighbours
+from bgetrain import mine_run, mining, neighbours
 from bgetrain.encode import Encoder
 from bgetrain.pool import KnownPositives, PositiveTexts
 from bgetrain.texts import ShardTexts
@@ -120,6 +120,29 @@ def test_a_killed_run_goes_on_to_the_same_result(
     assert (tmp_path / "blocks.jsonl").read_bytes() == out.read_bytes()
     assert mine(model, *words, "--out", tmp_path / "seed.jsonl", "--seed", 7) == 0
     assert (tmp_path / "seed.jsonl").read_bytes() != out.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["out", "out.jsonl"])
+def test_a_run_killed_between_its_result_and_its_report_goes_on(
+    monkeypatch: pytest.MonkeyPatch, model: Path, shards: Path, tmp_path: Path, name: str
+) -> None:
+    write = mine_run.write_whole
+
+    def dies(path: Path, content: Any) -> None:
+        if path.name.endswith("mine.json"):
+            raise KeyboardInterrupt
+        write(path, content)
+
+    out = tmp_path / name
+    monkeypatch.setattr(mine_run, "write_whole", dies)
+    assert mine(model, "--data", shards, "--out", out, *LOOSE) == 130
+    assert out.exists()
+    monkeypatch.undo()
+    assert mine(model, "--data", shards, "--out", tmp_path / f"other-{name}", *LOOSE) == 0
+    assert mine(model, "--data", shards, "--out", out, *LOOSE) == 0
+    results = [path / "manifest.json" if path.is_dir() else path for path in (out, tmp_path / f"other-{name}")]
+    assert results[0].read_bytes() == results[1].read_bytes()
+    assert not list(tmp_path.glob("*.work"))
 
 
 def test_the_same_command_again_is_up_to_date_and_another_is_refused(
