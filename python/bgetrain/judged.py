@@ -7,6 +7,7 @@ cut, cleaned, or stands behind a title.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from bgeprep.shardset import ShardSet
 from bgetrain.collection import Qrels, read_qrels, read_queries
 from bgetrain.vectors import Vectors
 
-__all__ = ["judged_places"]
+__all__ = ["judged_places", "judgements_hash"]
 
 
 def judged_places(
@@ -39,9 +40,8 @@ def judged_places(
         PartsError: the keys of the vectors cannot be read.
     """
     folder = Path(pool)
-    files = sorted(folder.glob("qrels/*.tsv")) if (folder / "qrels").is_dir() else []
     relevant: dict[str, set[str]] = {}
-    for file in files:
+    for file in _judgements(folder):
         for query, documents in _relevant(read_qrels(file)).items():
             relevant.setdefault(query, set()).update(documents)
     if not relevant:
@@ -54,6 +54,22 @@ def judged_places(
     )
     found = judged.join(vectors.places_of_keys(judged["key"].unique()), on="key").unique().sort("query", "place")
     return found["query"].to_numpy(), found["place"].to_numpy()
+
+
+def judgements_hash(pool: str | Path) -> str:
+    """Differs where the judgements of a pool, or the queries they speak of, differ; empty where there are none."""
+    folder = Path(pool)
+    files = _judgements(folder)
+    if not files:
+        return ""
+    digest = hashlib.sha256()
+    for file in [*files, *sorted(folder.glob("queries.jsonl*"))]:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _judgements(folder: Path) -> list[Path]:
+    return sorted(folder.glob("qrels/*.tsv")) if (folder / "qrels").is_dir() else []
 
 
 def _relevant(qrels: Qrels) -> dict[str, list[str]]:

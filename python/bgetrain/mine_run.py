@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import bgeprep
 from bgeprep.shardset import ShardSet
 from bgetrain.errors import LaunchError
-from bgetrain.judged import judged_places
+from bgetrain.judged import judged_places, judgements_hash
 from bgetrain.mined_rows import MinedRows, write_rows
 from bgetrain.mining import Mining, mine_blocks
 from bgetrain.negatives import Rules
@@ -109,7 +109,17 @@ class Embedded:
 
 
 def embed(work: Work, ranks: Ranks | None = None) -> Embedded:
-    """Embeds queries, pool and positives, each once: all that needs the model."""
+    """Embeds queries, pool and positives, each once: all that needs the model.
+
+    Args:
+        work: what is asked for.
+        ranks: share the work with these processes; None joins those that torchrun has started.
+
+    Raises:
+        BgetrainError: model, texts or a folder cannot be used, or something else lies where the result goes.
+        BgeprepError: the set cannot be read, or made of the pairs.
+        OSError: a file cannot be read or written.
+    """
     from bgetrain.encode import Encoder
     from bgetrain.encode_texts import pack_if_possible
     from bgetrain.gather import joined
@@ -181,6 +191,7 @@ def _note(work: Work, encoder: Any) -> str:  # noqa: ANN401 - an Encoder; naming
     pool = None if work.args.pool is None else open_texts(work.args.pool, "passages").fingerprint
     decided |= {"model": model_hash(encoder), "set": ShardSet.open(work.shards).hash, "pool": pool}
     decided |= {"rules": str(work.rules), "earlier": work.earlier}
+    decided["judged"] = judgements_hash(work.args.pool or work.shards)
     return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
 
 
@@ -199,7 +210,21 @@ def _up_to_date(out: Path, said: Path, note: str, *, overwrite: bool) -> dict[st
 
 
 def mine(work: Work, embedded: Embedded, ranks: Ranks | None = None) -> dict[str, Any]:
-    """Searches, chooses and writes, from what lies on disk; the report is that of the main process alone."""
+    """Searches, chooses and writes, from what lies on disk.
+
+    Args:
+        work: what is asked for.
+        embedded: what `embed` left.
+        ranks: share the work with these processes; None is one process alone, without a cross-encoder.
+
+    Returns:
+        What was done, in the main process; nothing in the others.
+
+    Raises:
+        BgetrainError: vectors, texts or judgements cannot be read, or the cross-encoder.
+        BgeprepError: the set cannot be read or written.
+        OSError: a file cannot be read or written.
+    """
     args, rules = work.args, work.rules
     if embedded.report is not None:
         return embedded.report

@@ -106,6 +106,7 @@ def mine_blocks(
         "queries": _said(mining.queries),
         "pool": _said(mining.pool),
         "positives": _said(mining.positives),
+        "known": mining.known.fingerprint,
         "rules": asdict(mining.rules),
         "search": {name: getattr(mining.search, name) for name in ("index", "lists", "probes")},
         "near": mining.near,

@@ -137,6 +137,7 @@ class KnownPositives:
         keys: exact keys of the queries, uint64 [Q].
         offsets: where the positives of each query begin, int64 [Q + 1].
         positives: their exact keys, one query after the other, uint64.
+        fingerprint: differs where what is known of the queries differs.
         mined: whether negatives are looked for: not of classification sources, where other texts of a class are none.
     """
 
@@ -193,6 +194,10 @@ class KnownPositives:
         known_keys = known.drop_nulls().unique().collect()
         self._names, group_numbers = np.unique(known_keys["query_key"].to_numpy(), return_inverse=True)
         self._known_offsets, self._known = _runs(group_numbers, known_keys["key"].to_numpy(), len(self._names))
+        digest = hashlib.sha256()
+        for array in (self._names, self._known_offsets, self._known):
+            digest.update(np.ascontiguousarray(array).data)
+        self.fingerprint = digest.hexdigest()
 
     def number(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The numbers of queries by their exact keys, int64 in the shape of `keys`."""

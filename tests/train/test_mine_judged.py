@@ -77,6 +77,20 @@ def test_relevant_documents_go_by_the_text_of_the_query_and_by_the_id_of_the_row
     assert stays == free
 
 
+def test_other_judgements_are_another_run(
+    model: Path, asked: tuple[Path, list[dict[str, Any]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards, rows = asked
+    pool = pool_of(tmp_path / "pool", rows, [(rows[0]["id"], "d0", 1)], {})
+    out = tmp_path / "out.jsonl"
+    first = mined(model, shards, pool, out)
+    assert mined(model, shards, pool, out) == first
+    assert "up to date" in capsys.readouterr().out
+    (pool / "qrels" / "train.tsv").write_text(f"{rows[1]['id']}\td1\t1\n")
+    assert mine(model, "--data", shards, "--pool", pool, "--out", out, *LOOSE) == 1
+    assert "made otherwise" in capsys.readouterr().err
+
+
 def test_damaged_judgements_are_told(
     model: Path,
     asked: tuple[Path, list[dict[str, Any]]],
