@@ -306,7 +306,8 @@ def _first_of_equals(
         depth = min(2 * depth, count)
         # faiss takes another way, with other last digits, for fewer queries than these
         asked = np.resize(tied, max(len(tied), _FEWEST_QUERIES))
-        deeper, where = (found[: len(tied)] for found in knn(queries[asked], piece, depth))
+        deeper, where = knn(queries[asked], piece, depth)
+        deeper, where = deeper[: len(tied)], where[: len(tied)]
         best = np.sort(_pack(deeper, where), axis=1)[:, ::-1][:, :k]
         done = (deeper[:, -1] < scores[tied, k - 1]) | (depth == count)
         scores[tied[done]], places[tied[done]] = _unpack(best[done])
