@@ -148,7 +148,7 @@ bench-learn: install ## what is learned next to sentence-transformers' trainer; 
 	$(BIN)/python -m benches.peers.learning $(ARGS)
 
 .PHONY: bench-mine
-bench-mine: install ## mining next to bare faiss and sentence-transformers (wants datasets installed); options in ARGS="--rounds 1"
+bench-mine: install ## mining next to bare faiss and sentence-transformers; options in ARGS="--rounds 1"
 	$(BIN)/python -m benches.peers.mine $(ARGS)
 
 .PHONY: bench-memory

@@ -20,6 +20,7 @@ REQUIREMENTS = {
     "datasketch": ["datasketch==2.0.0"],
     "text-dedup": ["text-dedup==0.4.0"],
     "datatrove": ["datatrove[io,processing]==0.10.1"],
+    "mining": ["sentence-transformers==6.2.0", "datasets==5.2.0", "faiss-cpu==1.15.1"],
     "flagembedding": ["FlagEmbedding==1.4.2", "sentence-transformers==6.2.0", "datasets==5.2.0"],
 }
 

@@ -35,6 +35,8 @@ __all__ = [
     "queries_file",
     "read_lines",
     "read_objects",
+    "read_qrels",
+    "read_queries",
 ]
 
 Qrels = dict[str, dict[str, int]]
@@ -169,7 +171,7 @@ def open_collection(folder: str | Path, split: str = "test") -> Collection:
     root = Path(folder)
     qrels_path = root / "qrels" / f"{split}.tsv"
     if qrels_path.is_file():
-        qrels = _qrels_of(qrels_path, _tsv_judgements(qrels_path))
+        qrels = read_qrels(qrels_path)
     elif _has(root, f"{split}_qrels"):
         qrels_path = _data_file(root, f"{split}_qrels")
         qrels = _qrels_of(qrels_path, _json_judgements(qrels_path))
@@ -178,11 +180,7 @@ def open_collection(folder: str | Path, split: str = "test") -> Collection:
         message = f"{qrels_path}: no such file, and no {split}_qrels.jsonl either (splits found: {there})"
         raise CollectionError(message, path=str(qrels_path), hint="--split names the judgements to use")
     queries_path = queries_file(root, split)
-    queries: dict[str, str] = {}
-    for line, row in _rows(queries_path):
-        if row["_id"] in queries:
-            raise CollectionError(f"{queries_path}:{line}: id {row['_id']!r} stands twice", path=str(queries_path))
-        queries[str(row["_id"])] = _text(queries_path, line, row, "text")
+    queries = read_queries(queries_path)
     corpus_path = corpus_file(root)
     ids: dict[str, None] = {}
     for line, row in _rows(corpus_path):
@@ -224,6 +222,29 @@ def queries_file(folder: Path, split: str) -> Path:
         CollectionError: there is no such file.
     """
     return _data_file(folder, "queries" if (folder / "qrels" / f"{split}.tsv").is_file() else f"{split}_queries")
+
+
+def read_queries(path: Path) -> dict[str, str]:
+    """All queries of a file, judged or not: id → text, in the order of the file.
+
+    Raises:
+        CollectionError: a line is badly formed, or an id stands twice.
+    """
+    queries: dict[str, str] = {}
+    for line, row in _rows(path):
+        if row["_id"] in queries:
+            raise CollectionError(f"{path}:{line}: id {row['_id']!r} stands twice", path=str(path))
+        queries[str(row["_id"])] = _text(path, line, row, "text")
+    return queries
+
+
+def read_qrels(path: Path) -> Qrels:
+    """Judgements of three or four columns; one that is given twice must have one grade.
+
+    Raises:
+        CollectionError: a line is badly formed, or there is none.
+    """
+    return _qrels_of(path, _tsv_judgements(path))
 
 
 def _splits(root: Path) -> list[str]:

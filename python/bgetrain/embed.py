@@ -8,11 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from bgetrain.encode import Encoder
 
-__all__ = ["HalfPrecision", "Precision", "TextTokens", "ahead", "embed_rows", "model_hash", "weights_hash"]
+__all__ = ["HalfPrecision", "Precision", "TextTokens", "embed_rows", "model_hash", "weights_hash"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -36,8 +35,6 @@ _TEXTS_AT_ONCE = 512
 
 # what a config.json says that changes no vector
 _NO_MATTER = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
-
-_Item = TypeVar("_Item")
 
 
 class TextTokens:
@@ -132,15 +129,6 @@ def embed_rows(
     finally:
         encoder.train(was_training)
     return vectors
-
-
-def ahead(items: Iterator[_Item]) -> Iterator[_Item]:
-    """Yields the same items, each made by a thread while the one before is used."""
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        following = thread.submit(next, items, None)
-        while (item := following.result()) is not None:
-            following = thread.submit(next, items, None)
-            yield item
 
 
 def model_hash(encoder: Encoder) -> str:

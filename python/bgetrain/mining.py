@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bgetrain.ahead import ahead
 from bgetrain.negatives import Rules, ceilings, choose, known_candidates
 from bgetrain.neighbours import QUERY_BLOCK, Neighbours, SearchOptions
-from bgetrain.overlap import jaccard, shingles
+from bgetrain.overlap import nearly_equal, shingles
 from bgetrain.resumable import read_manifest, shared_parts, write_whole
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def mine_blocks(
     mining: Mining,
     folder: Path,
     *,
-    ranks: Ranks,
+    ranks: Ranks | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Chosen:
@@ -90,7 +91,7 @@ def mine_blocks(
     Args:
         mining: what to look at.
         folder: where the blocks go.
-        ranks: share the work with these processes; their number decides nothing.
+        ranks: share the work with these processes; their number decides nothing. None is one process alone.
         overwrite: replace negatives of other work that are in `folder`.
         progress: called with the queries done and those to do, of this process.
 
@@ -105,6 +106,7 @@ def mine_blocks(
         "queries": _said(mining.queries),
         "pool": _said(mining.pool),
         "positives": _said(mining.positives),
+        "known": mining.known.fingerprint,
         "rules": asdict(mining.rules),
         "search": {name: getattr(mining.search, name) for name in ("index", "lists", "probes")},
         "near": mining.near,
@@ -115,8 +117,11 @@ def mine_blocks(
     with shared_parts(folder, "negatives", work, files, ranks=ranks, overwrite=overwrite) as own:
         total, done = sum(len(blocks[number]) for number in own), 0
         progress(0, total)
-        for number in own:
-            for name, array in zip(files[number], _block(mining, neighbours, blocks[number]), strict=True):
+        # the next block is searched while this one is sifted: one is faiss, the other numpy
+        for number, found in zip(
+            own, ahead(_search(mining, neighbours, blocks[number]) for number in own), strict=True
+        ):
+            for name, array in zip(files[number], _block(mining, blocks[number], *found), strict=True):
                 write_whole(folder / name, lambda file, array=array: np.save(file, array))  # type: ignore[misc]
             done += len(blocks[number])
             progress(done, total)
@@ -162,7 +167,8 @@ class Chosen:
         return dict(zip(REASONS, totals.tolist(), strict=True))
 
     def _load(self, name: str) -> Any:  # noqa: ANN401 - of the file's type
-        return np.load(self._folder / name, mmap_mode="r", allow_pickle=False)
+        # as plain arrays over the maps: those are slow to ask for one row
+        return np.asarray(np.load(self._folder / name, mmap_mode="r", allow_pickle=False))
 
 
 def _names(number: int) -> tuple[str, str, str, str]:
@@ -173,10 +179,22 @@ def _said(vectors: Vectors) -> dict[str, Any]:
     return {name: vectors.manifest[name] for name in ("model", "texts", "prompt", "max_length", "dtype", "precision")}
 
 
-def _block(mining: Mining, neighbours: Neighbours, block: range) -> tuple[NDArray[Any], ...]:
+def _search(mining: Mining, neighbours: Neighbours, block: range) -> tuple[NDArray[Any], ...]:
+    """Vectors of the queries of a block, and `_candidates` of them."""
+    queries = mining.queries.rows_at(np.arange(block.start, block.stop))
+    return queries, *_candidates(mining, neighbours, queries, block)
+
+
+def _block(
+    mining: Mining,
+    block: range,
+    queries: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    places: NDArray[np.int64],
+    is_known: NDArray[np.bool_],
+) -> tuple[NDArray[Any], ...]:
     """Counts, positive scores, scores and places of one block."""
     rules, known = mining.rules, mining.known
-    queries = mining.queries.rows_at(np.arange(block.start, block.stop))
     bounds = known.offsets[block.start : block.stop + 1]
     offsets = bounds - bounds[0]
     positive_places = mining.positive_places[bounds[0] : bounds[-1]]
@@ -184,7 +202,6 @@ def _block(mining: Mining, neighbours: Neighbours, block: range) -> tuple[NDArra
     highest = ceilings(positive_scores, offsets, rules)
     highest[~known.mined[block.start : block.stop]] = -np.inf
 
-    scores, places, is_known = _candidates(mining, neighbours, queries, block)
     checked = mining.near is not None or mining.reranker is not None
     choice = choose(
         scores,
@@ -227,8 +244,9 @@ def _candidates(
         scores, places = neighbours.search(queries, depth)
         # what an index did not find has no score, whatever its keys say
         safe = np.maximum(places, 0)
-        is_known = known_candidates(mining.pool_keys[safe], names, offsets)
-        is_known |= known_candidates(mining.exact_keys[safe], names, offsets)
+        is_known = known_candidates(mining.exact_keys[safe], names, offsets)
+        if mining.pool_keys is not mining.exact_keys:
+            is_known |= known_candidates(mining.pool_keys[safe], names, offsets)
         found = (~is_known).sum(axis=1)
         if depth >= mining.pool.rows or found.min(initial=mining.rules.last) >= mining.rules.last:
             return scores, safe, is_known
@@ -268,8 +286,7 @@ def _unlike(
         for column, candidate in enumerate(candidates):
             if candidate < 0 or (enough == mining.rules.count and mining.reranker is None):
                 break
-            text = shingles(mining.pool_texts[int(places[row, candidate])])
-            if any(jaccard(text, one) >= mining.near for one in own):
+            if nearly_equal(mining.pool_texts[int(places[row, candidate])], own, mining.near):
                 kept[row, column] = -1
                 dropped["near"] += 1
             else:

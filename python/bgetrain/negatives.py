@@ -29,6 +29,9 @@ _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
 
 
+_TABLE_BITS = 20
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rules:
     """How negatives are chosen.
@@ -115,13 +118,19 @@ def known_candidates(
     Returns:
         bool [B, K].
     """
-    queries = np.arange(len(keys), dtype=np.uint64)
-    own = np.sort(mixed(known, np.repeat(queries, np.diff(offsets)) + np.uint64(1)))
-    if not len(own):
-        return np.zeros(keys.shape, dtype=np.bool_)
-    asked = mixed(keys, queries[:, None] + np.uint64(1))
-    places = np.searchsorted(own, asked)
-    return np.asarray(own[np.minimum(places, len(own) - 1)] == asked)
+    found = np.zeros(keys.shape, dtype=np.bool_)
+    # most candidates share no last bits with a key that any query knows: a table tells
+    table = np.zeros(1 << _TABLE_BITS, dtype=np.bool_)
+    low = np.uint64(len(table) - 1)
+    table[known & low] = True
+    rows, columns = np.nonzero(table[keys & low])
+    if len(rows):
+        queries = np.arange(1, len(keys) + 1, dtype=np.uint64)
+        own = np.sort(mixed(known, np.repeat(queries, np.diff(offsets))))
+        asked = mixed(keys[rows, columns], queries[rows])
+        places = np.minimum(np.searchsorted(own, asked), len(own) - 1)
+        found[rows, columns] = own[places] == asked
+    return found
 
 
 def ceilings(scores: NDArray[np.float32], offsets: NDArray[np.int64], rules: Rules) -> NDArray[np.float32]:

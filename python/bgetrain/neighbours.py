@@ -19,7 +19,7 @@ import importlib.util
 import mmap
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -30,7 +30,16 @@ from numpy.typing import NDArray
 from bgetrain.errors import ConfigError, ModelError
 from bgetrain.extras import need
 
-__all__ = ["PIECE_ROWS", "QUERY_BLOCK", "Index", "Neighbours", "SearchOptions", "VectorParts", "merge_best"]
+__all__ = [
+    "PIECE_ROWS",
+    "QUERY_BLOCK",
+    "Index",
+    "Neighbours",
+    "SearchOptions",
+    "VectorParts",
+    "check_engine",
+    "merge_best",
+]
 
 QUERY_BLOCK = 4096
 """Queries searched at a time; part of the result's last digits, so no option."""
@@ -43,6 +52,8 @@ Engine = Literal["auto", "faiss", "torch"]
 
 _SAMPLED = 64
 """Training vectors for each list of an inverted file, at most."""
+
+_FEWEST_QUERIES = 32
 
 _LOW = np.int64((1 << 32) - 1)
 
@@ -81,6 +92,21 @@ class SearchOptions:
     device: str = "cpu"
 
 
+def check_engine(options: SearchOptions) -> None:
+    """Makes sure that what the options ask for is there, without importing it.
+
+    Raises:
+        ConfigError: an index that the engine does not have.
+        LaunchError: faiss is asked for and not installed.
+    """
+    if options.index != "exact":
+        if options.engine == "torch":
+            raise ConfigError(f"--index {options.index}: needs faiss, found --search_engine torch")
+        need("faiss", wanted_by=f"--index {options.index}", extra="mine")
+    elif options.engine == "faiss":
+        need("faiss", wanted_by="--search_engine faiss", extra="mine")
+
+
 class Neighbours:
     """Searches a pool.
 
@@ -105,14 +131,10 @@ class Neighbours:
         self._folder = folder
         self._checked = False
         self._piece: NDArray[np.float32] | None = None
+        check_engine(self._options)
         engine = self._options.engine
         if self._options.index != "exact":
-            if engine == "torch":
-                raise ConfigError(f"--index {self._options.index}: needs faiss, found --search_engine torch")
-            need("faiss", wanted_by=f"--index {self._options.index}", extra="mine")
             engine = "faiss"
-        elif engine == "faiss":
-            need("faiss", wanted_by="--search_engine faiss", extra="mine")
         elif engine == "auto":
             engine = "faiss" if importlib.util.find_spec("faiss") and not self._torch_has_the_gpu() else "torch"
         self.engine = engine
@@ -178,13 +200,14 @@ class Neighbours:
         resources = faiss.StandardGpuResources() if by_gpu else None
         metric = faiss.METRIC_INNER_PRODUCT
 
+        def knn(asked: NDArray[np.float32], piece: NDArray[np.float32], wanted: int) -> tuple[Any, Any]:
+            if by_gpu:
+                return faiss.knn_gpu(resources, asked, piece, wanted, metric=metric)  # type: ignore[no-any-return]
+            return faiss.knn(asked, piece, wanted, metric=metric)  # type: ignore[no-any-return]
+
         def found() -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
             for first, piece in self._pieces():
-                wanted = min(k, len(piece))
-                if by_gpu:
-                    scores, places = faiss.knn_gpu(resources, queries, piece, wanted, metric=metric)
-                else:
-                    scores, places = faiss.knn(queries, piece, wanted, metric=metric)
+                scores, places = _first_of_equals(knn, queries, piece, k)
                 yield scores, places + first
 
         return merge_best(found(), k)
@@ -259,6 +282,37 @@ class Neighbours:
             raise ValueError(f"index {self._options.index} needs a folder for its files")
         self._folder.mkdir(parents=True, exist_ok=True)
         return self._folder
+
+
+def _first_of_equals(
+    knn: Callable[..., tuple[NDArray[np.float32], NDArray[np.int64]]],
+    queries: NDArray[np.float32],
+    piece: NDArray[np.float32],
+    k: int,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The best k of a piece; of passages with the score of the last one, those that come first in the piece.
+
+    faiss keeps any of them. Where one more than k shows such a tie, the query is searched again, deeper and deeper,
+    until all of them are found.
+    """
+    count = len(piece)
+    if k >= count:
+        return knn(queries, piece, count)
+    scores, places = knn(queries, piece, k + 1)
+    tied = np.flatnonzero(scores[:, k - 1] == scores[:, k])
+    scores, places = scores[:, :k].copy(), places[:, :k].copy()
+    depth = k + 1
+    while len(tied):
+        depth = min(2 * depth, count)
+        # faiss takes another way, with other last digits, for fewer queries than these
+        asked = np.resize(tied, max(len(tied), _FEWEST_QUERIES))
+        deeper, where = knn(queries[asked], piece, depth)
+        deeper, where = deeper[: len(tied)], where[: len(tied)]
+        best = np.sort(_pack(deeper, where), axis=1)[:, ::-1][:, :k]
+        done = (deeper[:, -1] < scores[tied, k - 1]) | (depth == count)
+        scores[tied[done]], places[tied[done]] = _unpack(best[done])
+        tied = tied[~done]
+    return scores, places
 
 
 def merge_best(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator, Sequence
 
-__all__ = ["jaccard", "shingles"]
+__all__ = ["jaccard", "nearly_equal", "shingles"]
 
 _GRAM = 5
 _CJK = (
@@ -19,13 +20,43 @@ _CJK = (
 _TOKEN = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
 
 
-def shingles(text: str) -> frozenset[tuple[str, ...]]:
+_ASCII = str.maketrans({chr(code): " " for code in range(128) if not chr(code).isalnum()})
+
+Gram = tuple[str, ...]
+
+
+def shingles(text: str) -> frozenset[Gram]:
     """The 5-grams of a passage's tokens; of fewer tokens the one shingle of all, of none nothing."""
-    words = _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
+    return frozenset(_grams(text))
+
+
+def _grams(text: str) -> Iterator[Gram]:
+    """The 5-grams one by one, the same one more than once perhaps."""
+    # of ASCII the slow way would find the same
+    words = text.lower().translate(_ASCII).split() if text.isascii() else _tokens(text)
     length = min(_GRAM, len(words))
-    return frozenset(zip(*(words[start:] for start in range(length)), strict=False))
+    return zip(*(words[start:] for start in range(length)), strict=False)
 
 
-def jaccard(one: frozenset[tuple[str, ...]], other: frozenset[tuple[str, ...]]) -> float:
+def _tokens(text: str) -> list[str]:
+    return _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def nearly_equal(text: str, others: Sequence[frozenset[Gram]], least: float) -> bool:
+    """Whether a text's similarity to one of some others is at least so much.
+
+    Args:
+        text: the passage.
+        others: `shingles` of the others.
+        least: of `jaccard`, above 0.
+    """
+    # most passages share no shingle: that is seen without a set of their own
+    if all(other.isdisjoint(_grams(text)) for other in others):
+        return False
+    own = shingles(text)
+    return any(jaccard(own, other) >= least for other in others)
+
+
+def jaccard(one: frozenset[Gram], other: frozenset[Gram]) -> float:
     """Shared shingles over all, 0 where there are none."""
     return len(one & other) / (len(one | other) or 1)

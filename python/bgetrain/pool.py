@@ -37,41 +37,56 @@ class PositiveTexts(ShardTexts):
 
 
 class TextStore:
-    """Texts on disk, any of them read at once by its place: one file of bytes, and where each text ends."""
+    """Texts on disk, any of them read at once by its place: one file of bytes, and where each text ends.
 
-    def __init__(self, folder: Path, texts: Texts) -> None:
-        """Opens the store of these texts in `folder`, which is made if it is not there.
+    Attributes:
+        exact_keys: of the texts, uint64 [texts].
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Opens a store by the path that `make` gave.
+
+        Raises:
+            OSError: it is not there.
+        """
+        bytes_file, ends_file, keys_file = _files(path)
+        # as plain arrays over the maps: those are slow to ask for one number
+        self._ends: NDArray[np.int64] = np.asarray(np.load(ends_file, mmap_mode="r", allow_pickle=False))
+        self.exact_keys: NDArray[np.uint64] = np.asarray(np.load(keys_file, mmap_mode="r", allow_pickle=False))
+        with bytes_file.open("rb") as file:
+            self._bytes: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self._ends[-1] else b""
+
+    @staticmethod
+    def make(folder: Path, texts: Texts) -> Path:
+        """Makes the store of some texts in `folder`, or finds it there; its path opens it.
 
         Raises:
             TextsError: a text cannot be read.
             OSError: the folder cannot be written.
         """
-        name = hashlib.sha256(texts.fingerprint.encode()).hexdigest()[:16]
-        bytes_file, ends_file, keys_file = (folder / f"{name}.{end}" for end in ("txt", "npy", "keys.npy"))
-        if not ends_file.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            self._make(texts, bytes_file, ends_file, keys_file)
-        self._ends: NDArray[np.int64] = np.load(ends_file, mmap_mode="r", allow_pickle=False)
-        self.exact_keys: NDArray[np.uint64] = np.load(keys_file, mmap_mode="r", allow_pickle=False)
-        with bytes_file.open("rb") as file:
-            self._bytes: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self._ends[-1] else b""
-
-    @staticmethod
-    def _make(texts: Texts, bytes_file: Path, ends_file: Path, keys_file: Path) -> None:
         from bgeprep.scores import text_key
 
+        path = folder / hashlib.sha256(texts.fingerprint.encode()).hexdigest()[:16]
+        bytes_file, ends_file, keys_file = _files(path)
+        if ends_file.is_file():
+            return path
+        folder.mkdir(parents=True, exist_ok=True)
         ends = np.zeros(len(texts) + 1, dtype=np.int64)
-        keys = np.zeros(len(texts), dtype=np.uint64)
         given = texts.keys if isinstance(texts, ShardTexts) else None
+        keys = np.zeros(len(texts), dtype=np.uint64) if given is None else given
 
         def write(file: Any) -> None:  # noqa: ANN401 - a file
+            end = 0
             for place, (_, text) in enumerate(texts):
-                ends[place + 1] = ends[place] + file.write(text.encode("utf-8", "surrogatepass"))
-                keys[place] = text_key(text) if given is None else given[place]
+                end += file.write(text.encode("utf-8", "surrogatepass"))
+                ends[place + 1] = end
+                if given is None:
+                    keys[place] = text_key(text)
 
         write_whole(bytes_file, write)
         write_whole(keys_file, lambda file: np.save(file, keys))
         write_whole(ends_file, lambda file: np.save(file, ends))
+        return path
 
     def __len__(self) -> int:
         """The number of texts."""
@@ -83,15 +98,19 @@ class TextStore:
         return found.decode("utf-8", "surrogatepass")
 
 
-def keys_of(texts: Texts, store: TextStore, path: str | Path) -> NDArray[np.uint64]:
+def _files(path: Path) -> tuple[Path, Path, Path]:
+    """Texts, ends and keys of a store; the ends are written last."""
+    return path.with_suffix(".txt"), path.with_suffix(".npy"), path.with_suffix(".keys.npy")
+
+
+def keys_of(store: TextStore, path: str | Path) -> NDArray[np.uint64]:
     """The batching key of each text, uint64 [texts]: the exact one, but where a set knows near duplicates.
 
     Args:
-        texts: what is asked of.
-        store: the same texts, on disk.
-        path: where they lie.
+        store: the texts.
+        path: where they come from.
     """
-    if not isinstance(texts, ShardTexts):
+    if not (Path(path) / "manifest.json").is_file():
         return store.exact_keys
     from bgeprep.shardset import ShardSet
 
@@ -106,7 +125,7 @@ def keys_of(texts: Texts, store: TextStore, path: str | Path) -> NDArray[np.uint
             frame = frame.filter(pl.col("near").list.len() > 0).explode("near", "exact")
         frames.append(frame.collect())
     both = pl.concat(frames).unique("exact", keep="first", maintain_order=True).sort("exact")
-    places = np.searchsorted(both["exact"].to_numpy(), texts.keys)
+    places = np.searchsorted(both["exact"].to_numpy(), store.exact_keys)
     found: NDArray[np.uint64] = both["near"].to_numpy()[places]
     return found
 
@@ -118,11 +137,23 @@ class KnownPositives:
         keys: exact keys of the queries, uint64 [Q].
         offsets: where the positives of each query begin, int64 [Q + 1].
         positives: their exact keys, one query after the other, uint64.
+        fingerprint: differs where what is known of the queries differs.
         mined: whether negatives are looked for: not of classification sources, where other texts of a class are none.
     """
 
-    def __init__(self, path: str | Path, queries: ShardTexts) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        queries: ShardTexts,
+        judged: tuple[NDArray[np.uint64], NDArray[np.uint64]] | None = None,
+    ) -> None:
         """Reads the keys of the set.
+
+        Args:
+            path: the set.
+            queries: its queries.
+            judged: what is known from elsewhere: exact keys of queries, and for each the exact key of a text that
+                answers it, both uint64 [n].
 
         Raises:
             TextsError: the set has no queries to mine for.
@@ -157,9 +188,16 @@ class KnownPositives:
                 frame.select("query_key", key="query_exact_key"),
             ]
         )
+        if judged is not None:
+            groups = self._groups[self.number(judged[0])]
+            known = pl.concat([known, pl.LazyFrame({"query_key": groups, "key": judged[1]})])
         known_keys = known.drop_nulls().unique().collect()
         self._names, group_numbers = np.unique(known_keys["query_key"].to_numpy(), return_inverse=True)
         self._known_offsets, self._known = _runs(group_numbers, known_keys["key"].to_numpy(), len(self._names))
+        digest = hashlib.sha256()
+        for array in (self._names, self._known_offsets, self._known):
+            digest.update(np.ascontiguousarray(array).data)
+        self.fingerprint = digest.hexdigest()
 
     def number(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The numbers of queries by their exact keys, int64 in the shape of `keys`."""

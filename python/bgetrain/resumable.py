@@ -26,7 +26,7 @@ from bgetrain.errors import BgetrainError, LaunchError
 if TYPE_CHECKING:
     from bgetrain.gather import Ranks
 
-__all__ = ["PartsError", "read_manifest", "shared_parts", "write_whole"]
+__all__ = ["PartsError", "read_manifest", "shared_parts", "wait_for_all", "write_whole"]
 
 _FORMAT = 1
 _MANIFEST = "manifest.json"
@@ -97,7 +97,7 @@ def shared_parts(
     work: Mapping[str, Any],
     files: Sequence[Sequence[str]],
     *,
-    ranks: Ranks,
+    ranks: Ranks | None,
     overwrite: bool,
 ) -> Iterator[list[int]]:
     """Deals the parts that are still to be made; every rank must enter, and make its own before it leaves.
@@ -107,7 +107,7 @@ def shared_parts(
         kind: what they are, as `vectors`.
         work: what decides them; JSON-able.
         files: names of the files of each part; the last one is written last.
-        ranks: the processes that share the work.
+        ranks: the processes that share the work; None is one process alone, which then needs no torch.
         overwrite: replace what is of other work.
 
     Yields:
@@ -118,23 +118,44 @@ def shared_parts(
         LaunchError: the first process raised an error, or does not see what others wrote.
         OSError: the folder cannot be written.
     """
-    from bgetrain.gather import exchange, from_main
-
     described = {"format": _FORMAT, "kind": kind, **work}
+    is_main = ranks is None or ranks.is_main
     with contextlib.ExitStack() as held:
-        missing = json.loads(
-            from_main(lambda: json.dumps(_begin(folder, described, files, held, overwrite=overwrite)), ranks)
-        )
+
+        def begin() -> str:
+            return json.dumps(_begin(folder, described, files, held, overwrite=overwrite))
+
+        missing = json.loads(_by_main(begin, ranks))
         try:
-            yield missing[ranks.rank :: ranks.world_size]
+            yield missing if ranks is None else missing[ranks.rank :: ranks.world_size]
         except KeyboardInterrupt:
-            if ranks.is_main:
+            if is_main:
                 sys.stderr.write("\nstopped; the same command goes on\n")
             raise
-        exchange([0], ranks)
-        if ranks.is_main and not (folder / _MANIFEST).is_file():
+        wait_for_all(ranks)
+        if is_main and not (folder / _MANIFEST).is_file():
             _finish(folder, described, files)
+        wait_for_all(ranks)
+
+
+def wait_for_all(ranks: Ranks | None) -> None:
+    """Returns when every process has come here; None is one alone.
+
+    Raises:
+        RuntimeError: another process has ended (`bgetrain.gather.joined` tells).
+    """
+    if ranks is not None and ranks.world_size > 1:
+        from bgetrain.gather import exchange
+
         exchange([0], ranks)
+
+
+def _by_main(work: Callable[[], str], ranks: Ranks | None) -> str:
+    if ranks is None or ranks.world_size == 1:
+        return work()
+    from bgetrain.gather import from_main
+
+    return from_main(work, ranks)
 
 
 def _begin(
@@ -150,7 +171,8 @@ def _begin(
     _lock(folder, kind, held)
     begun = _read_json(folder / _BEGUN)
     before = done or begun
-    if before is None and any(path.name != _LOCK for path in folder.iterdir()):
+    # a kill may have left the beginning half written
+    if before is None and any(path.name not in {_LOCK, f".{_BEGUN}.tmp"} for path in folder.iterdir()):
         raise PartsError(
             f"{folder}: is not empty and holds no {kind}", path=str(folder), hint="give a folder that is empty or new"
         )

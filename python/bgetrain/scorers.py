@@ -163,6 +163,8 @@ class Reranker:
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         """See `Scorer.score`."""
+        if not pairs:
+            return np.zeros(0, dtype=np.float32)
         logits = np.zeros(len(pairs), dtype=np.float64)
         encoded = self._tokenizer(
             [query for query, _ in pairs],

@@ -31,7 +31,7 @@ Key = int | str
 Role = Literal["queries", "passages"]
 
 _ROWS_AT_ONCE = 4096
-"""Rows of a Parquet file that are held at a time."""
+"""Rows of a Parquet file, or places in a shard set, that are held at a time."""
 
 
 class TextsError(BgetrainError, ValueError):
@@ -115,11 +115,12 @@ class ShardTexts(Texts):
 
         self._rows = ShardSet.open(path)
         self._role = role
+        self._kind = self._rows.kind
         self.name = f"{path}: {role}"
         self.fingerprint = f"shards {self._rows.hash} {role}"
         if not len(self._rows):
             raise TextsError(f"{path}: the shard set has no row", path=str(path))
-        if self._rows.kind == "text" and role == "queries":
+        if self._kind == "text" and role == "queries":
             raise TextsError(f"{path}: a set of texts has no queries", path=str(path), hint="it has passages")
         keys, self._starts = self._read_keys()
         # the place where each key stands first, in the order of these places
@@ -129,8 +130,8 @@ class ShardTexts(Texts):
     def _read_keys(self) -> tuple[NDArray[np.uint64], NDArray[np.int64] | None]:
         """Keys of all occurrences, and the occurrence each row begins with, int64 [rows + 1]; None for one a row."""
         scan = self._rows.scan()
-        if self._role == "queries" or self._rows.kind == "text":
-            column = "query_exact_key" if self._rows.kind == "pairs" else "text_exact_key"
+        if self._role == "queries" or self._kind == "text":
+            column = "query_exact_key" if self._kind == "pairs" else "text_exact_key"
             return scan.select(column).collect()[column].to_numpy(), None
         lists = scan.select(keys=pl.concat_list("pos_exact_keys", "neg_exact_keys")).collect()["keys"]
         counts = lists.list.len().to_numpy().astype(np.int64)
@@ -146,19 +147,21 @@ class ShardTexts(Texts):
         """See `Texts.read`."""
         row, held = -1, [""]
         for places in ranges:
-            for place in places:
-                occurrence = int(self._first[place])
+            for start in range(places.start, places.stop, _ROWS_AT_ONCE):
+                here = slice(start, min(start + _ROWS_AT_ONCE, places.stop))
+                rows = items = self._first[here]
                 if self._starts is None:
-                    wanted, item = occurrence, 0
+                    items = np.zeros_like(rows)
                 else:
-                    wanted = int(np.searchsorted(self._starts, occurrence, side="right")) - 1
-                    item = occurrence - int(self._starts[wanted])
-                if wanted != row:
-                    row, held = wanted, self._texts_of(self._rows[wanted])
-                yield int(self.keys[place]), held[item]
+                    rows = np.searchsorted(self._starts, rows, side="right") - 1
+                    items = items - self._starts[rows]
+                for key, wanted, item in zip(self.keys[here].tolist(), rows.tolist(), items.tolist(), strict=True):
+                    if wanted != row:
+                        row, held = wanted, self._texts_of(self._rows[wanted])
+                    yield key, held[item]
 
     def _texts_of(self, row: dict[str, Any]) -> list[str]:
-        if self._rows.kind == "text":
+        if self._kind == "text":
             return [f"{row['title']} {row['text']}".strip()]
         return [row["query"]] if self._role == "queries" else [*row["pos"], *row["neg"]]
 
@@ -247,7 +250,7 @@ class LineTexts(Texts):
         name = row.get("_id", row.get("id"))
         # as `collection` joins them
         joined = f"{title} {content}".strip()
-        if "\\ud" in text.lower():
+        if "\\ud" in text or "\\uD" in text:
             try:
                 joined.encode()
             except UnicodeEncodeError as error:

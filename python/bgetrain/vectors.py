@@ -118,6 +118,30 @@ class Vectors:
             raise PartsError(f"{self.path}: {len(found)} keys for {self.rows} vectors", path=str(self.path))
         return found
 
+    def places_of_keys(self, wanted: pl.Series) -> pl.DataFrame:
+        """Where the texts of some keys stand; the keys of all are never in memory.
+
+        Args:
+            wanted: keys, of the type that `keys` has; those of no text are passed over.
+
+        Returns:
+            Columns `key` and `place` (int64), in the order of the places.
+
+        Raises:
+            PartsError: a file of keys is damaged.
+        """
+        found = [pl.DataFrame(schema={"key": wanted.dtype, "place": pl.Int64})]
+        for number in range(self._part_count):
+            file = self.path / _names(number)[0]
+            try:
+                keys = pl.read_parquet(file, columns=["key"]).with_row_index("place", number * self._part_rows)
+            except (pl.exceptions.PolarsError, OSError) as error:
+                raise PartsError(f"{file}: its keys cannot be read: {error}", path=str(file)) from error
+            if keys["key"].dtype == wanted.dtype:
+                kept = keys.filter(pl.col("key").is_in(wanted.implode()))
+                found.append(kept.select("key", pl.col("place").cast(pl.Int64)))
+        return pl.concat(found)
+
     def _part(self, number: int) -> NDArray[Any]:
         if number not in self._mapped:
             file = self.path / _names(number)[1]
@@ -186,7 +210,8 @@ def encode_texts(
         ModelError: the model gives vectors that are not finite.
         OSError: the folder cannot be written.
     """
-    from bgetrain.embed import TextTokens, ahead, embed_rows, model_hash
+    from bgetrain.ahead import ahead
+    from bgetrain.embed import TextTokens, embed_rows, model_hash
     from bgetrain.gather import Ranks
 
     ranks = ranks or Ranks(device=encoder.device)

@@ -11,14 +11,12 @@ import numpy as np
 import pytest
 
 import bgeprep
-from bgetrain import mining, neighbours
-from bgetrain.__main__ import main
+from bgetrain import mine_run, mining, neighbours
 from bgetrain.encode import Encoder
 from bgetrain.pool import KnownPositives, PositiveTexts
 from bgetrain.texts import ShardTexts
-from tests.train.tiny import WORDS, write_tiny_bert
-
-ROWS = 60
+from tests.train.mine_material import ROWS, make_shards, mine, pairs, sentence, written
+from tests.train.tiny import write_tiny_bert
 
 
 @pytest.fixture(scope="module")
@@ -26,39 +24,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_bert(tmp_path_factory.mktemp("model"))
 
 
-def sentence(generator: random.Random, count: int = 14) -> list[str]:
-    return generator.choices(WORDS[5:], k=count)
-
-
-def pairs() -> list[dict[str, Any]]:
-    """Queries of words of their positives; every sixth stands in two rows, every fifth row has a negative."""
-    generator = random.Random(3)
-    rows = []
-    for number in range(ROWS):
-        words = sentence(generator)
-        row: dict[str, Any] = {"query": " ".join(words[:6]), "pos": [" ".join(words)]}
-        if number % 5 == 0:
-            row["neg"] = [" ".join(sentence(generator))]
-        rows.append(row)
-        if number % 6 == 0:
-            rows.append({"query": row["query"], "pos": [" ".join(sentence(generator))]})
-    return rows
-
-
-def written(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    bgeprep.shard(written(folder / "pairs.jsonl", pairs()), folder / "shards")
-    return folder / "shards"
-
-
-def mine(model: Path, *words: Any) -> int:
-    return main(["mine", "--model", str(model), *map(str, words), "--use_cpu", "--quiet"])
+    return make_shards(tmp_path_factory.mktemp("data"))
 
 
 LOOSE = ("--max_relative", "off", "--negative_number", 4)
@@ -152,6 +120,29 @@ def test_a_killed_run_goes_on_to_the_same_result(
     assert (tmp_path / "blocks.jsonl").read_bytes() == out.read_bytes()
     assert mine(model, *words, "--out", tmp_path / "seed.jsonl", "--seed", 7) == 0
     assert (tmp_path / "seed.jsonl").read_bytes() != out.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["out", "out.jsonl"])
+def test_a_run_killed_between_its_result_and_its_report_goes_on(
+    monkeypatch: pytest.MonkeyPatch, model: Path, shards: Path, tmp_path: Path, name: str
+) -> None:
+    write = mine_run.write_whole
+
+    def dies(path: Path, content: Any) -> None:
+        if path.name.endswith("mine.json"):
+            raise KeyboardInterrupt
+        write(path, content)
+
+    out = tmp_path / name
+    monkeypatch.setattr(mine_run, "write_whole", dies)
+    assert mine(model, "--data", shards, "--out", out, *LOOSE) == 130
+    assert out.exists()
+    monkeypatch.undo()
+    assert mine(model, "--data", shards, "--out", tmp_path / f"other-{name}", *LOOSE) == 0
+    assert mine(model, "--data", shards, "--out", out, *LOOSE) == 0
+    results = [path / "manifest.json" if path.is_dir() else path for path in (out, tmp_path / f"other-{name}")]
+    assert results[0].read_bytes() == results[1].read_bytes()
+    assert not list(tmp_path.glob("*.work"))
 
 
 def test_the_same_command_again_is_up_to_date_and_another_is_refused(

@@ -14,7 +14,7 @@ from bgetrain import neighbours
 from bgetrain.errors import ConfigError, LaunchError, ModelError
 from bgetrain.negatives import Rules, ceilings, choose, known_candidates
 from bgetrain.neighbours import Neighbours, SearchOptions, merge_best
-from bgetrain.overlap import jaccard, shingles
+from bgetrain.overlap import jaccard, nearly_equal, shingles
 from tests.reference import near
 from tests.reference.negatives import negatives
 
@@ -51,6 +51,22 @@ def test_ranks_equal_brute_force_whatever_the_parts(monkeypatch: pytest.MonkeyPa
     assert np.abs(scores - np.take_along_axis(exact, expected, axis=1)).max() < 1e-6
     wrong = np.lexsort((np.broadcast_to(np.arange(1300), exact.shape), -np.round(exact, 2)), axis=1)[:, :200]
     assert not np.array_equal(places, wrong), "scores of two digits would do: the test shows nothing"
+
+
+@pytest.mark.parametrize("engine", [FAISS, "torch"])
+@pytest.mark.parametrize("count", [3, 60])
+@pytest.mark.parametrize("k", [5, 120, 300])
+def test_of_passages_with_one_score_the_first_are_taken(
+    monkeypatch: pytest.MonkeyPatch, engine: Any, count: int, k: int
+) -> None:
+    """Thirty distinct vectors, seventy times each: nearly every cut falls among equals."""
+    monkeypatch.setattr(neighbours, "PIECE_ROWS", 1600)
+    kinds = np.random.default_rng(0).integers(0, 30, 2100)
+    pool, queries = unit(30, 1)[kinds], unit(count, 2)
+    _, places = Neighbours(Parts(pool, 700), SearchOptions(engine=engine)).search(queries, k)
+    exact = (queries.astype(np.float64) @ unit(30, 1).astype(np.float64).T)[:, kinds]
+    expected = np.lexsort((np.broadcast_to(np.arange(2100), exact.shape), -exact), axis=1)[:, :k]
+    assert np.array_equal(places, expected)
 
 
 def test_the_size_of_the_parts_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,11 +205,29 @@ def test_rules_that_cannot_choose(given: dict[str, Any], flag: str) -> None:
         Rules(**given)
 
 
+def test_a_near_copy_is_one_whatever_the_way_it_is_found() -> None:
+    words = "ten small words are here and they are all in one row of a line that is long enough to cut".split()  # noqa: SIM905
+    texts = [
+        " ".join(words),
+        " ".join(words[:14]),
+        " ".join(words[::-1]),
+        " ".join(words).upper(),
+        "",
+        "…",
+        "ten small",
+    ]
+    for text in [*texts, *(f"{one}é" for one in texts)]:
+        for least in (0.3, 0.5, 0.9):
+            expected = any(jaccard(shingles(text), shingles(other)) >= least for other in texts[:2])
+            assert nearly_equal(text, [shingles(other) for other in texts[:2]], least) == expected
+
+
 def test_overlap_equals_the_reference() -> None:
     texts = [
         "Ten small words are here, and they are all in one row.",
         "ten SMALL words are here and they are all in one line",
         "大模型的训练需要很多数据和时间", "大模型的训练需要很多数据", "one two", "", "…!?", "x_y z",
+        "tabs\tand\x1cseparators\x0b(of) [all] kinds_of-them; 3.5 %, e.g. IT'S", "\x00nul\x7fdel",
     ]  # fmt: skip
     for one in texts:
         assert shingles(one) == near.passage_shingles(one)

@@ -22,7 +22,7 @@ from bgetrain.report.scores import collect, render
 from bgetrain.resumable import PartsError
 from bgetrain.score import score_pairs
 from bgetrain.scorers import Cosine, Reranker
-from tests.train.tiny import VOCABULARY, tiny_tokenizer
+from tests.train.tiny import write_tiny_reranker
 from tests.train.vector_workers import run_scoring_rank, score
 
 pytest.importorskip("pyarrow", reason="the extra `score` is not installed")
@@ -64,34 +64,7 @@ def whole(shards: Path, tiny_bert: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_reranker(tmp_path_factory.mktemp("reranker") / "tiny", outputs=1)
-
-
-def write_reranker(folder: Path, *, outputs: int) -> Path:
-    from tokenizers import processors
-    from transformers import BertConfig, BertForSequenceClassification
-
-    torch.manual_seed(1)
-    config = BertConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
-        initializer_range=0.5,
-        num_labels=outputs,
-    )
-    BertForSequenceClassification(config).save_pretrained(folder)
-    tokenizer = tiny_tokenizer()
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
-    tokenizer.save_pretrained(folder)
-    return folder
+    return write_tiny_reranker(tmp_path_factory.mktemp("reranker") / "tiny", outputs=1)
 
 
 def _all_pairs(shards: Path) -> list[tuple[str, str]]:
@@ -176,7 +149,7 @@ def test_what_is_no_reranker_is_refused(tiny_bert: Path, tmp_path: Path) -> None
         Reranker(tiny_bert)
     assert "--model" in caught.value.hint
     with pytest.raises(ModelError, match="one output, found 3"):
-        Reranker(write_reranker(tmp_path / "three", outputs=3))
+        Reranker(write_tiny_reranker(tmp_path / "three", outputs=3))
 
 
 def test_the_filter_keeps_what_the_page_says(

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from bgetrain.__main__ import main
-from bgetrain.embed import ahead, embed_rows, model_hash
+from bgetrain.ahead import ahead
+from bgetrain.embed import embed_rows, model_hash
 from bgetrain.encode import Encoder
 from bgetrain.errors import ModelError
 from bgetrain.gather import Ranks

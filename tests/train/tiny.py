@@ -80,6 +80,34 @@ def write_tiny_bert(
     return folder
 
 
+def write_tiny_reranker(folder: Path, *, outputs: int = 1) -> Path:
+    """A folder of a random cross-encoder of 2 layers that reads queries and passages of the tiny tokenizer's words."""
+    from tokenizers import processors
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(1)
+    config = BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+        initializer_range=0.5,
+        num_labels=outputs,
+    )
+    BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def tiny_encoder(*, dtype: torch.dtype = torch.float64, pooling: str = "cls", dropout: float = 0.0) -> Any:
     """An encoder in training mode, the same for every caller."""
     from bgetrain.encode import Encoder
