@@ -143,7 +143,7 @@ def shard(
         fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
     divided = fully_shard(root, mesh=mesh, mp_policy=policy)
     for name in passes:
-        register_fsdp_forward_method(divided, name)
+        register_fsdp_forward_method(root, name)
     return Sharding(module, divided, hollow, ranks)
 
 
