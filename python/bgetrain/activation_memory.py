@@ -66,6 +66,7 @@ def choose_chunking(
     bf16: bool,
     processes_here: int,
     fp16: bool = False,
+    divided_by: int = 1,
 ) -> Chunking:
     """Measures where needed, and leaves weights, gradients and random states as they were.
 
@@ -78,6 +79,7 @@ def choose_chunking(
         bf16: whether the transformer runs under bfloat16 autocast.
         processes_here: processes that share this machine's memory.
         fp16: whether it runs under float16 autocast instead.
+        divided_by: processes over which weights and moments will be divided after the measurement.
 
     Returns:
         The chunking.
@@ -88,9 +90,10 @@ def choose_chunking(
     if activation_memory is not None:
         room = activation_memory * _GIB
     elif encoder.device.type == "cuda":
-        # gradients and both moments of AdamW are still to come
+        # gradients and both moments of AdamW are still to come; divided, whole gradients come where whole weights go
         weights = sum(parameter.numel() for parameter in encoder.parameters() if parameter.requires_grad)
-        room = 0.85 * torch.cuda.mem_get_info(encoder.device)[0] - 12 * weights
+        to_come = 12 * weights if divided_by == 1 else 16 * weights // divided_by
+        room = 0.85 * torch.cuda.mem_get_info(encoder.device)[0] - to_come
     else:
         room = _available_memory() / 4 / processes_here
     most = _CPU_CHUNK if encoder.device.type == "cpu" else _GPU_CHUNK

@@ -140,11 +140,13 @@ torch_empty_cache_steps | | nothing to set
 use_liger_kernel=false | | Liger has no kernel for this loss
 liger_kernel_config | | Liger has no kernel for this loss
 use_cache=false | | encoders keep no cache
-deepspeed | | --gradient_checkpointing, --grad_cache, --lora_rank save memory; every process holds the whole model
-fsdp | | --gradient_checkpointing, --grad_cache, --lora_rank save memory; every process holds the whole model
-fsdp_config | | every process holds the whole model
+deepspeed | | --fsdp divides weights and moments; --gradient_checkpointing, --grad_cache, --lora_rank save memory too
+fsdp | = | `full_shard`, with `auto_wrap` or without, or true; torch's FSDP2, around each transformer layer
+fsdp_transformer_layer_cls_to_wrap | | --fsdp finds the layers by itself
+fsdp_min_num_params=0 | | --fsdp divides every layer
+fsdp_config | | --fsdp finds the layers by itself; precision is that of --bf16, sums are fp32
 accelerator_config | | torchrun alone starts the processes
-parallelism_config | | every process holds the whole model
+parallelism_config | | --fsdp; torchrun alone starts the processes
 ddp_timeout | = |
 ddp_backend=nccl,gloo | | NCCL on GPUs, gloo on CPUs
 ddp_find_unused_parameters=false | | gradients are averaged once a step, whatever was used

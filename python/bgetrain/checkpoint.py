@@ -34,6 +34,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from bgetrain.errors import CheckpointError
+from bgetrain.sharding import own_piece, to_cpu
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -268,14 +269,19 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state of AdamW as named tensors on the CPU: `<moment>.<weight>`."""
+def optimizer_tensors(optimizer: torch.optim.Optimizer, *, here: bool = True) -> dict[str, Tensor]:
+    """The state of AdamW as named tensors on the CPU: `<moment>.<weight>`.
+
+    Args:
+        optimizer: after a step.
+        here: whether this rank has a use for them; where weights are divided over ranks, every rank must call it.
+    """
     tensors = {}
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):
             for moment, value in optimizer.state.get(parameter, {}).items():
-                tensors[f"{moment}.{name}"] = value.detach().cpu().contiguous()
-    return tensors
+                tensors[f"{moment}.{name}"] = value
+    return to_cpu(tensors, here=here)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -297,9 +303,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
             ):
                 raise CheckpointError(f"{_OPTIMIZER}: it does not fit the model: weight {name}")
             # the step count stays on the CPU, where AdamW keeps it
-            device = {"step": torch.device("cpu")}
             optimizer.state[parameter] = {
-                moment: cast("Tensor", value).to(device.get(moment, parameter.device))
+                moment: cast("Tensor", value) if moment == "step" else own_piece(cast("Tensor", value), parameter)
                 for moment, value in state.items()
             }
     if left:

@@ -35,9 +35,11 @@ def _setting(
     above: float | None = None,
     high: float | None = None,
     flags: tuple[str, ...] = (),
+    words: dict[str, bool] | None = None,
+    hint: str = "",
 ) -> Any:  # noqa: ANN401 - as `dataclasses.field`
     limits = {"choices": choices, "low": low, "above": above, "high": high}
-    return field(default=default, metadata={"help": text, "flags": flags, **limits})
+    return field(default=default, metadata={"help": text, "flags": flags, "words": words or {}, "hint": hint, **limits})
 
 
 def _check(section: object) -> None:
@@ -323,6 +325,12 @@ class RunConfig:
     gradient_checkpointing: bool = _setting(
         False, "less memory for one more forward pass", flags=("activation_checkpointing",)
     )
+    fsdp: bool = _setting(
+        False,
+        "divide weights and moments of a large encoder over the processes, layer by layer (torch's FSDP2)",
+        words={"full_shard": True, "full_shard auto_wrap": True, "auto_wrap full_shard": True, "": False},
+        hint="full_shard is the one way: every transformer layer over all processes, nothing on the CPU",
+    )
     torch_compile: bool = _setting(
         False, "compile the transformer with torch.compile; costs a minute or more at the start"
     )
@@ -348,6 +356,10 @@ class RunConfig:
             raise ConfigError("--max_steps 0: expected -1 or at least 1")
         if self.fp16 and self.bf16:
             raise ConfigError("--fp16 and --bf16: a run computes in one of them", hint="--bf16 where the GPU can")
+        if self.fsdp and self.torch_compile:
+            raise ConfigError(
+                "--fsdp and --torch_compile: weights that come and go cannot be compiled", hint="one of them"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -375,6 +387,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Checks what concerns two sections."""
         method, model = self.pretrain.pretrain_method, self.model
+        if self.run.fsdp and model.lora_rank:
+            raise ConfigError(
+                f"--fsdp and --lora_rank {model.lora_rank}: adapters are too small to be divided",
+                hint="--lora_rank alone: the frozen weights have neither gradients nor moments",
+            )
         if method is None:
             return
         if model.lora_rank:

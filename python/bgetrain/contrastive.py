@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -16,9 +16,12 @@ from bgetrain.packed import packing
 from bgetrain.precision import precision_in_words
 from bgetrain.record import PairRecord, Record
 from bgetrain.resolve import find_chunking, load_guide, model_name, resolve
+from bgetrain.sharding import shard
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import nn
 
     from bgetrain.activation_memory import Chunking
     from bgetrain.checkpoint import Checkpoint, TrainerState
@@ -77,9 +80,14 @@ class Contrastive:
                 guide=self.guide,
                 fp16=self.fp16,
                 loss_scale=loss_scale,
+                last=batch is batches[-1],
             )
             for batch in batches
         ]
+
+    def holding(self, module: nn.Module) -> Contrastive:
+        """The same around another encoder."""
+        return replace(self, encoder=cast("Encoder", module))
 
     def export(self, folder: Path, recipe: dict[str, Any]) -> None:
         """As sentence-transformers reads it."""
@@ -142,6 +150,15 @@ class ContrastiveMethod:
         """Moves the encoder to its device and finds how much it takes at once."""
         self.encoder.to(ranks.device)
         chunking = find_chunking(config, self.encoder, ranks)
+        if config.run.fsdp and ranks.world_size > 1:
+            self.encoder.sharding = shard(
+                # layers go to the device one by one, divided
+                self.encoder.cpu(),
+                self.encoder.backbone,
+                layers=self.encoder.layers,
+                ranks=ranks,
+                bf16=bool(config.run.bf16),
+            )
         learner = Contrastive(
             self.encoder,
             ranks,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bgetrain.errors import CheckpointError
+from bgetrain.sharding import local, own_piece, to_cpu
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,8 +61,9 @@ class WeightAverage:
         """Moves towards the weights; call it after each optimiser step."""
         if not self._weights:
             return
-        now = [weight.detach().float() for weight in self._weights]
-        torch._foreach_lerp_(self._averages, now, share_of_step(self._updates, self.decay))
+        now = [local(weight).detach().float() for weight in self._weights]
+        averages = [local(average) for average in self._averages]
+        torch._foreach_lerp_(averages, now, share_of_step(self._updates, self.decay))
         self._updates += 1
 
     @contextmanager
@@ -84,15 +86,19 @@ class WeightAverage:
             for weight, values in zip(self._weights, trained, strict=True):
                 weight.data = values
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The average on the CPU by the names of the weights, and how often it has moved; empty with decay 0."""
+    def by_name(self) -> dict[str, Tensor]:
+        """The average by the names of the weights, where and as it is; empty with decay 0."""
+        return dict(zip(self._names, self._averages, strict=True))
+
+    def tensors(self, *, here: bool = True) -> dict[str, Tensor]:
+        """The average on the CPU by the names of the weights, and how often it has moved; empty with decay 0.
+
+        Args:
+            here: whether this rank has a use for them; where weights are divided over ranks, every rank must call it.
+        """
         if not self._weights:
             return {}
-        named = zip(self._names, self._averages, strict=True)
-        return {
-            **{name: average.cpu().contiguous() for name, average in named},
-            _UPDATES: torch.tensor(self._updates),
-        }
+        return {**to_cpu(self.by_name(), here=here), _UPDATES: torch.tensor(self._updates)}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Puts back what `tensors` gave; without tensors the average starts at the weights as they are now.
@@ -102,7 +108,7 @@ class WeightAverage:
         """
         if not tensors:
             for average, weight in zip(self._averages, self._weights, strict=True):
-                average.copy_(weight.detach())
+                local(average).copy_(local(weight).detach())
             return
         if not self._weights:
             return
@@ -113,5 +119,5 @@ class WeightAverage:
         if wrong:
             raise CheckpointError(f"the averaged weights do not fit the model: {wrong[0]}")
         for name, average in zip(self._names, self._averages, strict=True):
-            average.copy_(tensors[name])
+            local(average).copy_(local(own_piece(tensors[name], average)))
         self._updates = int(tensors[_UPDATES])

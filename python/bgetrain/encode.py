@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from bgetrain.sharding import Sharding
+
 __all__ = ["Encoder", "Pooling", "pool"]
 
 Pooling = Literal["cls", "mean"]
@@ -68,6 +70,7 @@ class Encoder(nn.Module):
         checkpointed: whether activations are computed again in the backward pass.
         first_position: the position id of a text's first token.
         packs: whether texts go packed instead of padded where the attention kernel takes them; see `packed.switch_on`.
+        sharding: how its weights are divided over the ranks, None where each rank has them all; see `sharding`.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class Encoder(nn.Module):
         self.random_init = random_init
         self.checkpointed = False
         self.packs = False
+        self.sharding: Sharding | None = None
         self.first_position = _first_position(backbone)
         head = getattr(backbone, "pooler", None)
         if isinstance(head, nn.Module):

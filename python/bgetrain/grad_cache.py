@@ -8,6 +8,9 @@
 
 A chunk that is computed twice costs one more forward pass, so a batch pays for what does not fit and no more. Random
 generators end where they would have ended, and gradients add up in the same order: how much is kept decides no bit.
+
+Where the encoder is divided over ranks all of them make equally many passes: a rank that has fewer chunks begins with
+chunks of no rows, which send one token through the encoder and take none of it.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from bgetrain.padding import ONE_TOKEN
 from bgetrain.precision import half_precision
 
 if TYPE_CHECKING:
@@ -29,13 +33,15 @@ if TYPE_CHECKING:
 
 __all__ = ["CachedVectors", "embed_cached"]
 
+_NO_ROWS = np.zeros(0, dtype=np.int64)
+
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
     """Texts that go through the encoder together.
 
     Attributes:
-        rows: int64 [b], indices of the texts.
+        rows: int64 [b], indices of the texts; none where a rank only takes part.
         vectors: float [b, D], with its graph where it was kept.
         tokens: padding included.
         rng: random states before the chunk where it was not kept.
@@ -71,13 +77,17 @@ class CachedVectors:
             vectors = torch.zeros(0, encoder.dimension, dtype=kind, device=encoder.device)
         self.vectors = vectors.requires_grad_()
 
-    def backward(self, loss_scale: float = 1.0) -> None:
+    def backward(self, loss_scale: float = 1.0, *, last: bool = True) -> None:
         """Carries the gradient of `vectors` to the weights; once.
 
         Args:
             loss_scale: what it is multiplied by on the way; see `loss_scale`.
+            last: whether nothing more is added to the gradient of this step, which where the encoder is divided over
+                ranks is then summed over them.
         """
-        gradient = self.vectors.grad
+        gradient, sharding = self.vectors.grad, self._encoder.sharding
+        if sharding is not None and gradient is None:
+            gradient = torch.zeros_like(self.vectors)
         if gradient is None or not self._chunks:
             return
         after = _random_states(self._encoder.device)
@@ -88,6 +98,8 @@ class CachedVectors:
             part = gradient[torch.from_numpy(chunk.rows).to(gradient.device)]
             part = part if loss_scale == 1.0 else part * loss_scale
             vectors = chunk.vectors
+            if sharding is not None:
+                sharding.reduce_next(last and not self._chunks)
             if chunk.rng is not None:
                 _restore(chunk.rng, self._encoder.device)
                 vectors, _ = _forward(self._encoder, self._rows, chunk.rows, bf16=self._bf16, fp16=self._fp16)
@@ -122,18 +134,25 @@ def embed_cached(
     with half_precision(encoder.device, bf16=bf16, fp16=fp16):
         chunks = encoder.chunks(rows.lengths, chunk_tokens) if len(rows) else []
     room = float("inf") if keep_tokens is None else keep_tokens
-    kept = set()
-    for place in reversed(range(len(chunks))):
-        room -= chunks[place][1]
+    kept = 0
+    for _, tokens in reversed(chunks):
+        room -= tokens
         if room < 0:
             break
-        kept.add(place)
+        kept += 1
+    if encoder.sharding is not None:
+        idle, kept = encoder.sharding.agree(len(chunks), kept)
+        chunks = [(_NO_ROWS, 0)] * idle + chunks
     done = []
     for place, (chunk, _) in enumerate(chunks):
-        rng = None if place in kept else _random_states(encoder.device)
-        with torch.set_grad_enabled(place in kept):
+        keeps = place >= len(chunks) - kept
+        rng = None if keeps and len(chunk) else _random_states(encoder.device)
+        with torch.set_grad_enabled(keeps):
             vectors, tokens = _forward(encoder, rows, chunk, bf16=bf16, fp16=fp16)
-        done.append(_Chunk(chunk, vectors, tokens, rng))
+        if rng is not None and not len(chunk):
+            # the texts drop what they drop without it
+            _restore(rng, encoder.device)
+        done.append(_Chunk(chunk, vectors, tokens, None if keeps else rng))
     return CachedVectors(encoder, rows, done, bf16=bf16, fp16=fp16)
 
 
@@ -141,7 +160,10 @@ def _forward(
     encoder: Encoder, rows: TokenRows, chunk: NDArray[np.int64], *, bf16: bool, fp16: bool
 ) -> tuple[Tensor, int]:
     with half_precision(encoder.device, bf16=bf16, fp16=fp16):
-        return encoder.forward_rows(rows, chunk)
+        if len(chunk):
+            return encoder.forward_rows(rows, chunk)
+        vectors, tokens = encoder.forward_rows(ONE_TOKEN, np.zeros(1, dtype=np.int64))
+        return vectors[:0], tokens
 
 
 def _random_states(device: torch.device) -> list[Tensor]:

@@ -96,6 +96,9 @@ class Learner(Protocol[B]):
         what each adds, divided by their number, is the gradient of the step, times `loss_scale`.
         """
 
+    def holding(self, module: nn.Module) -> Learner[B]:
+        """The same around another copy of `module`."""
+
     def export(self, folder: Path, recipe: dict[str, Any]) -> None:
         """Writes the model, with what going on from it needs."""
 

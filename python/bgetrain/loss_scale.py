@@ -3,8 +3,8 @@
 fp16 holds nothing below 6e-8, so what flows back through the transformer is multiplied beforehand and divided
 afterwards. A step whose gradient overflows is left out and halves the factor; 2,000 good steps in a row double it.
 The factor enters after the loss, which is fp32 itself, and leaves after the mean over ranks, so every rank sees the
-same gradient and decides alike. torch's GradScaler does the same around `loss.backward()` and `optimizer.step()`; here
-the backward pass is made of many and the mean over ranks is our own.
+same gradient and decides alike; where each sees a piece of it, they ask each other. torch's GradScaler does the same
+around `loss.backward()` and `optimizer.step()`; here the backward pass is made of many and the mean is our own.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from bgetrain.errors import CheckpointError
+from bgetrain.gather import exchange
+from bgetrain.sharding import local
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from torch import Tensor, nn
+
+    from bgetrain.gather import Ranks
 
 __all__ = ["LossScale"]
 
@@ -43,20 +47,23 @@ class LossScale:
         self._good = 0
 
     @torch.no_grad()
-    def remove(self, parameters: Iterable[nn.Parameter]) -> bool:
+    def remove(self, parameters: Iterable[nn.Parameter], ranks: Ranks | None = None) -> bool:
         """Divides the gradients by the factor and finds the next one; waits for the device.
 
         Args:
             parameters: with the mean gradient over ranks.
+            ranks: the place of this process where each rank has a piece of the gradient only, and all must call it.
 
         Returns:
             Whether the step is to be taken; where it is not, the gradients are not numbers.
         """
         if not self.on:
             return True
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        gradients = [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
         torch._foreach_mul_(gradients, 1.0 / self.factor)
         finite = bool(torch.stack([gradient.isfinite().all() for gradient in gradients]).all())
+        if ranks is not None:
+            finite = all(flag for (flag,) in exchange([int(finite)], ranks))
         if finite:
             self._good += 1
             if self._good % _EVERY == 0:

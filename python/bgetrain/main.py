@@ -141,6 +141,11 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
             (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
         except OSError as error:
             raise LaunchError(f"--output_dir {folder}: cannot be written: {error}", path=str(folder)) from error
+    if config.run.fsdp and ranks.is_main:
+        alone = "--fsdp has no effect: one process has nobody to divide the model with; torchrun starts several"
+        note(
+            alone if ranks.world_size == 1 else f"--fsdp divides weights and moments over {ranks.world_size} processes"
+        )
     stream = method.open_stream(config, shards, state, ranks, tokenizer=_tokenizer_folder(encoder, folder, ranks))
     try:
         if stream.steps == 0:

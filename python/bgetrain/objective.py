@@ -95,6 +95,7 @@ def batch_gradient(
     guide: Encoder | None = None,
     fp16: bool = False,
     loss_scale: float = 1.0,
+    last: bool = True,
 ) -> BatchResult:
     """Adds the gradient of this rank's rows, scored against the documents of all ranks, to the weights.
 
@@ -112,6 +113,7 @@ def batch_gradient(
         guide: an encoder of the same vocabulary that tells likely positives; None for the one in training.
         fp16: run it under float16 autocast instead.
         loss_scale: the gradient that is added is this many times larger.
+        last: whether this is the last batch of the step.
 
     Returns:
         Losses and counts.
@@ -134,7 +136,7 @@ def batch_gradient(
     half = half_precision(ranks.device, bf16=bf16, fp16=fp16)
     result = step.loss(embedded.vectors, step.guide_vectors(guide, texts, chunking, half))
     result.loss.backward()  # type: ignore[no-untyped-call]
-    embedded.backward(loss_scale)
+    embedded.backward(loss_scale, last=last)
     return BatchResult(
         row_losses=result.row_losses,
         source_ids=batch.source_ids.to(ranks.device, non_blocking=True),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["TokenRows", "length_sorted_chunks", "pad"]
+__all__ = ["ONE_TOKEN", "TokenRows", "length_sorted_chunks", "pad"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,10 @@ class TokenRows:
         """The rows of `first`, then the rows of `second`."""
         offsets = np.concatenate([first.offsets, second.offsets[1:] + first.offsets[-1]])
         return cls(np.concatenate([first.ids, second.ids]), offsets)
+
+
+ONE_TOKEN = TokenRows(np.zeros(1, dtype=np.int64), np.array([0, 1], dtype=np.int64))
+"""The shortest text there is, for passes that only keep step with those of other ranks."""
 
 
 def length_sorted_chunks(lengths: NDArray[np.int64], budget: int) -> list[NDArray[np.int64]]:

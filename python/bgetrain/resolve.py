@@ -155,4 +155,5 @@ def find_chunking(config: TrainConfig, encoder: Encoder, ranks: Ranks) -> Chunki
         activation_memory=run.activation_memory,
         bf16=bool(run.bf16),
         fp16=run.fp16,
+        divided_by=ranks.world_size if run.fsdp else 1,
     )

@@ -91,8 +91,11 @@ class Setting:
             return tuple(value)
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
+        if isinstance(value, str) and value in self.field.metadata["words"]:
+            return self.field.metadata["words"][value]
         if type(value) is not self.kind:
-            raise ConfigError(f"{where}: expected {_KIND_NAMES[self.kind]}, found {json.dumps(value, default=str)}")
+            expected = f"expected {_KIND_NAMES[self.kind]}, found {json.dumps(value, default=str)}"
+            raise ConfigError(f"{where}: {expected}", hint=self.field.metadata["hint"])
         return value
 
     def parse(self, text: str | list[str], where: str) -> object:
@@ -107,10 +110,12 @@ class Setting:
             except ValueError:
                 raise ConfigError(f"{where} {' '.join(text)}: expected whole numbers with spaces between") from None
         words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        words |= self.field.metadata["words"]
         try:
             return words[text.lower()] if self.kind is bool else self.kind(text)
         except (KeyError, ValueError):
-            raise ConfigError(f"{where} {text}: expected {_KIND_NAMES[self.kind]}") from None
+            expected = f"expected {_KIND_NAMES[self.kind]}"
+            raise ConfigError(f"{where} {text}: {expected}", hint=self.field.metadata["hint"]) from None
 
 
 _ELSEWHERE = "elsewhere."

@@ -19,6 +19,7 @@ import torch
 
 from bgetrain.errors import CheckpointError
 from bgetrain.lora import base_digest, merged
+from bgetrain.sharding import local, own_piece, to_cpu
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,26 +37,46 @@ _BASE = "base_sha256"
 
 
 @contextmanager
-def as_exported(learner: Learner[Any], average: WeightAverage) -> Iterator[None]:
-    """Inside the block the encoder is what is evaluated and written: the average, adapters merged."""
+def as_exported(
+    learner: Learner[Any], average: WeightAverage, *, device: torch.device | None
+) -> Iterator[Learner[Any] | None]:
+    """Inside the block there is what is evaluated and written: the average, adapters merged.
+
+    Args:
+        learner: in training; where its weights are divided over ranks, every rank must call this.
+        average: of its weights.
+        device: where this rank wants it, if weights are divided; None on a rank that has no use for it, which gets
+            None.
+    """
+    sharding = learner.encoder.sharding
+    if sharding is not None:
+        with sharding.whole(average.by_name(), device) as module:
+            yield None if module is None else learner.holding(module)
+        return
+    if device is None:
+        yield None
+        return
     with ExitStack() as stack:
         stack.enter_context(average.applied(learner.module))
         stack.enter_context(merged(learner.encoder))
-        yield
+        yield learner
 
 
-def trained_files(learner: Learner[Any], average: WeightAverage, *, adapters: bool) -> dict[str, dict[str, Tensor]]:
+def trained_files(
+    learner: Learner[Any], average: WeightAverage, *, adapters: bool, here: bool = True
+) -> dict[str, dict[str, Tensor]]:
     """What a checkpoint needs beside its model: file name without suffix → tensors on the CPU.
 
     Args:
-        learner: in training, not `as_exported`.
+        learner: in training, not `as_exported`; where its weights are divided over ranks, every rank must call this.
         average: of its weights.
         adapters: whether adapters are trained.
+        here: whether this rank has a use for them.
     """
-    files = {_AVERAGE: average.tensors()}
+    files = {_AVERAGE: average.tensors(here=here)}
     if adapters or average.decay:
-        trained = [(name, weight) for name, weight in learner.module.named_parameters() if weight.requires_grad]
-        files[_ADAPTER if adapters else _TRAINED] = {name: weight.detach().cpu() for name, weight in trained}
+        trained = {name: weight for name, weight in learner.module.named_parameters() if weight.requires_grad}
+        files[_ADAPTER if adapters else _TRAINED] = to_cpu(trained, here=here)
     if adapters:
         files[_ADAPTER][_BASE] = base_digest(learner.encoder)
     return files
@@ -101,5 +122,5 @@ def load_trained(learner: Learner[Any], average: WeightAverage, checkpoint: Chec
                 path=str(checkpoint.folder),
             )
         for name, weight in weights.items():
-            weight.copy_(tensors[name])
+            local(weight).copy_(local(own_piece(tensors[name], weight)))
     average.load(averages)

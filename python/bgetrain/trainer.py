@@ -30,16 +30,18 @@ from bgetrain.encode import Encoder
 from bgetrain.errors import Interrupted, RankError, TrainingError
 from bgetrain.export import save_pretrained
 from bgetrain.flops import ModelFlops, device_name, peak_tflops
-from bgetrain.gather import average_gradients, broadcast_parameters, exchange, gather_rows, lost_a_rank
+from bgetrain.gather import broadcast_parameters, exchange, gather_rows, lost_a_rank
 from bgetrain.interrupt import StopSignal, outlast_sigterm
 from bgetrain.loss_scale import LossScale
 from bgetrain.meter import Meter
 from bgetrain.optim import build_optimizer, learning_rate_at, set_learning_rate
 from bgetrain.settings import to_toml
+from bgetrain.sharding import clip_gradients, finish_gradients
 from bgetrain.trained import as_exported, load_trained, trained_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from torch import Tensor
@@ -99,6 +101,7 @@ class Trainer:
         self._recipe = recipe
         self._optimizer = build_optimizer(learner.module, config.optim)
         self.average = WeightAverage(learner.module, config.optim.ema_decay)
+        self._sharded = learner.encoder.sharding is not None
         self._parameters = [parameter for parameter in learner.module.parameters() if parameter.requires_grad]
         self._loss_scale = LossScale(on=config.run.fp16)
         self._watch = watch
@@ -137,7 +140,8 @@ class Trainer:
         """
         if self.step == 0:
             self._seed()
-        broadcast_parameters(self._learner.module, self._ranks)
+        if not self._sharded:
+            broadcast_parameters(self._learner.module, self._ranks)
         if self.step == 0:
             self.average.load({})
         self._learner.module.train()
@@ -229,8 +233,9 @@ class Trainer:
         Returns:
             Whether it is the best so far.
         """
-        with as_exported(self._learner, self.average):
-            found = self._watch.look(self._encoder, self.step, lambda: stop.requested)
+        with as_exported(self._learner, self.average, device=self._ranks.device) as exported:
+            assert exported is not None, "every rank has asked for it"
+            found = self._watch.look(exported.encoder, self.step, lambda: stop.requested)
         if found is not None:
             self._chronicle.evaluation(found)
         else:
@@ -276,10 +281,10 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         for result in self._learner.gradient(batches, loss_scale=self._loss_scale.factor):
             self._meter.add_batch(result)
-        average_gradients(self._parameters, ranks)
-        if self._loss_scale.remove(self._parameters):
+        finish_gradients(self._parameters, ranks)
+        if self._loss_scale.remove(self._parameters, ranks if self._sharded else None):
             limit = config.optim.max_grad_norm or math.inf
-            self._meter.add_step(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
+            self._meter.add_step(clip_gradients(self._parameters, limit, ranks))
             self._optimizer.step()
             self.average.update()
         else:
@@ -311,7 +316,7 @@ class Trainer:
             return
         self._saved_step = self.step
         rng = self._all_rng()
-        if not self._ranks.is_main:
+        if not self._ranks.is_main and not self._sharded:
             return
         state = TrainerState(
             step=self.step,
@@ -323,25 +328,33 @@ class Trainer:
             loader=batch.read_state(),
             evaluation=self._watch.state_dict(),
         )
-        save_checkpoint(
-            self._folder,
-            state,
-            write_model=self._export,
-            optimizer=optimizer_tensors(self._optimizer),
-            rng=rng,
-            config=to_toml(self._config),
-            keep=self._config.run.save_total_limit,
-            more={
-                **trained_files(self._learner, self.average, adapters=self._config.model.lora_rank > 0),
-                "loss_scale": self._loss_scale.tensors(),
-            },
-            best=self._watch.best_step,
-        )
+        here, adapters = self._ranks.is_main, self._config.model.lora_rank > 0
+        optimizer = optimizer_tensors(self._optimizer, here=here)
+        more = trained_files(self._learner, self.average, adapters=adapters, here=here)
+        with self._to_write() as exported:
+            if exported is None:
+                return
+            save_checkpoint(
+                self._folder,
+                state,
+                write_model=lambda folder: exported.export(folder, {**self._recipe, "steps": self.step}),
+                optimizer=optimizer,
+                rng=rng,
+                config=to_toml(self._config),
+                keep=self._config.run.save_total_limit,
+                more={**more, "loss_scale": self._loss_scale.tensors()},
+                best=self._watch.best_step,
+            )
+
+    def _to_write(self) -> AbstractContextManager[Learner[Any] | None]:
+        """The learner as rank 0 writes it, None on the others; every rank must call it where weights are divided."""
+        here = torch.device("cpu") if self._ranks.is_main else None
+        return as_exported(self._learner, self.average, device=here)
 
     def _export(self, folder: Path) -> None:
-        if self._ranks.is_main:
-            with as_exported(self._learner, self.average):
-                self._learner.export(folder, {**self._recipe, "steps": self.step})
+        with self._to_write() as exported:
+            if exported is not None:
+                exported.export(folder, {**self._recipe, "steps": self.step})
 
     def _anyone(self, wish: bool) -> bool:
         """Whether any rank was asked to stop: all ranks must stop after the same step."""

@@ -13,10 +13,11 @@ import torch.distributed as dist
 
 from bgeprep import TextBatch, TextMasker
 from bgetrain.config import PretrainConfig
-from bgetrain.gather import Ranks, average_gradients
+from bgetrain.gather import Ranks
 from bgetrain.retromae.data import PretrainBatch, pretrain_batch
 from bgetrain.retromae.model import PretrainModel
 from bgetrain.retromae.objective import Pretraining
+from bgetrain.sharding import finish_gradients, shard, to_cpu
 from tests.train.retromae_models import TEXTS
 
 if TYPE_CHECKING:
@@ -48,9 +49,16 @@ def make_learner(
     return Pretraining(model.to(dtype).eval(), ranks or Ranks(), settings, chunk_tokens)
 
 
-def step_gradient(folder: Path, ranks: Ranks, *, texts: int = len(TEXTS), own_mean: bool = False) -> torch.Tensor:
+def step_gradient(
+    folder: Path, ranks: Ranks, *, texts: int = len(TEXTS), own_mean: bool = False, fsdp: bool = False, **config: Any
+) -> torch.Tensor:
     """The averaged gradient of one step over the first `texts`, flat; `own_mean` is a control."""
-    learner = make_learner(folder, ranks)
+    learner = make_learner(folder, ranks, **config)
+    if fsdp:
+        module, layers = learner.module, learner.encoder.layers
+        learner.encoder.sharding = shard(
+            module, module, layers=layers, ranks=ranks, bf16=False, passes=("chunk", "idle")
+        )
     batch = make_pretrain_batch(folder, range(ranks.rank, texts, ranks.world_size), blocks=texts)
     size = ranks.world_size
 
@@ -59,9 +67,13 @@ def step_gradient(folder: Path, ranks: Ranks, *, texts: int = len(TEXTS), own_me
 
     with mock.patch("bgetrain.retromae.objective.exchange", alone) if own_mean else nullcontext():
         learner.gradient([batch])
-    parameters = [weight for weight in learner.module.parameters() if weight.requires_grad]
-    average_gradients(parameters, ranks)
-    return flat_gradient(learner.module)
+    parameters = {name: weight for name, weight in learner.module.named_parameters() if weight.requires_grad}
+    finish_gradients(list(parameters.values()), ranks)
+    gradients = to_cpu({name: weight.grad for name, weight in parameters.items() if weight.grad is not None}, here=True)
+    nothing = {
+        name: torch.zeros(weight.shape, dtype=weight.dtype) for name, weight in learner.module.named_parameters()
+    }
+    return torch.cat([part.flatten() for part in {**nothing, **gradients}.values()])
 
 
 def flat_gradient(module: torch.nn.Module) -> torch.Tensor:

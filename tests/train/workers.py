@@ -14,8 +14,9 @@ import torch.distributed as dist
 from bgetrain.activation_memory import Chunking
 from bgetrain.config import LossConfig
 from bgetrain.data import train_batch
-from bgetrain.gather import Ranks, average_gradients, gather_rows
+from bgetrain.gather import Ranks, gather_rows
 from bgetrain.objective import batch_gradient
+from bgetrain.sharding import finish_gradients, shard, to_cpu
 from tests.train.fake_loader import FakeRow, make_batch
 from tests.train.tiny import tiny_encoder
 
@@ -61,6 +62,8 @@ class Scenario:
         dropout: share of activations set to 0.
         local_mean: a control: each rank takes the mean over its own rows.
         way: a control of `REPLACED`.
+        fsdp: whether the encoder is divided over the ranks.
+        bf16: whether the transformer runs under bfloat16 autocast.
         dtype: of weights and vectors.
     """
 
@@ -73,6 +76,8 @@ class Scenario:
     dropout: float = 0.0
     local_mean: bool = False
     way: str = "right"
+    fsdp: bool = False
+    bf16: bool = False
     dtype: torch.dtype = torch.float64
 
 
@@ -81,6 +86,8 @@ def gradient(scenario: Scenario, ranks: Ranks) -> torch.Tensor:
     encoder = tiny_encoder(dtype=scenario.dtype, dropout=scenario.dropout)
     if scenario.checkpointing:
         encoder.checkpoint_activations()
+    if scenario.fsdp and ranks.world_size > 1:
+        encoder.sharding = shard(encoder, encoder.backbone, layers=encoder.layers, ranks=ranks, bf16=scenario.bf16)
     config = LossConfig(**{"temperature": 0.1, "loss_directions": "query", **scenario.loss})
     step_rows = sum(len(rows) for batch in scenario.parts for rows in batch)
     torch.manual_seed(ranks.rank)
@@ -98,10 +105,13 @@ def gradient(scenario: Scenario, ranks: Ranks) -> torch.Tensor:
                 config,
                 step_rows=max(1, len(own)) * ranks.world_size if scenario.local_mean else step_rows,
                 chunking=Chunking(scenario.chunk_tokens, scenario.keep_tokens),
+                bf16=scenario.bf16,
+                last=batch is scenario.parts[-1],
             )
-    parameters = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
-    average_gradients(parameters, ranks)
-    return torch.cat([parameter.grad.flatten() for parameter in parameters])
+    parameters = {name: parameter for name, parameter in encoder.named_parameters() if parameter.requires_grad}
+    finish_gradients(list(parameters.values()), ranks)
+    gradients = to_cpu({name: parameter.grad for name, parameter in parameters.items()}, here=True)
+    return torch.cat([gradient.flatten() for gradient in gradients.values()])
 
 
 def run_rank(rank: int, world_size: int, folder: str, scenarios: dict[str, Scenario]) -> None:

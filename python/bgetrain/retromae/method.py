@@ -18,6 +18,7 @@ from bgetrain.resolve import model_name, resolve_run
 from bgetrain.retromae.data import open_text_loader, pretrain_batch
 from bgetrain.retromae.model import PretrainModel
 from bgetrain.retromae.objective import Pretraining
+from bgetrain.sharding import shard
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,7 +117,17 @@ class PretrainMethod:
             activation_memory=run.activation_memory,
             bf16=bool(run.bf16),
             fp16=run.fp16,
+            divided_by=ranks.world_size if run.fsdp else 1,
         )
+        if run.fsdp and ranks.world_size > 1:
+            self.encoder.sharding = shard(
+                self.model.cpu(),
+                self.model,
+                layers=self.encoder.layers,
+                ranks=ranks,
+                bf16=bool(run.bf16),
+                passes=("chunk", "idle"),
+            )
         learner = Pretraining(
             self.model, ranks, config.pretrain, chunking.chunk_tokens, bf16=bool(run.bf16), fp16=run.fp16
         )

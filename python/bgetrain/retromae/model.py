@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -21,6 +22,7 @@ from bgetrain.encode import Encoder
 from bgetrain.errors import ModelError
 from bgetrain.export import save_pretrained
 from bgetrain.model_folder import read_model_folder
+from bgetrain.padding import ONE_TOKEN
 from bgetrain.retromae.bag_of_words import bow_losses
 from bgetrain.retromae.decoder import Decoder, visible_pairs
 from bgetrain.retromae.masked_lm import Head, load_masked_lm
@@ -163,6 +165,13 @@ class PretrainModel(nn.Module):
             linear = sum(part.weight.numel() for part in self.decoder.modules() if isinstance(part, nn.Linear))
             done += 6.0 * linear * tokens + 12.0 * self.encoder.dimension * squares
         return done
+
+    def idle(self) -> Tensor:
+        """A pass of a rank that has no texts, beside others that have; a loss of 0 whose gradient is 0, []."""
+        hidden, _ = self.encoder.token_vectors(ONE_TOKEN, np.zeros(1, dtype=np.int64))
+        weights = [*self._head.parameters, self._head.weight, self._head.bias]
+        weights += [] if self.decoder is None else self.decoder.parameters()
+        return sum((part[:0].sum() for part in weights), start=hidden[:0].sum())
 
     def chunk(self, batch: PretrainBatch, texts: Rectangle, chosen: Any, scales: Scales, *, bow: bool) -> ChunkLosses:  # noqa: ANN401 - int64 [b]
         """Losses of some texts of a batch.

@@ -6,8 +6,8 @@ change nothing but rounding; encoder and decoder count the same as wholes (Xiao 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from bgetrain.retromae.model import Scales
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from bgetrain.config import PretrainConfig
     from bgetrain.encode import Encoder
@@ -98,6 +98,10 @@ class Pretraining:
         """That of texts."""
         return TextRecord
 
+    def holding(self, module: nn.Module) -> Pretraining:
+        """The same around another model."""
+        return replace(self, module=cast("PretrainModel", module))
+
     def export(self, folder: Path, recipe: dict[str, Any]) -> None:
         """Encoder, head and decoder."""
         self.module.save(folder, recipe)
@@ -105,7 +109,7 @@ class Pretraining:
     def gradient(self, batches: list[PretrainBatch], *, loss_scale: float = 1.0) -> list[Result]:
         """Adds the gradient of this rank's blocks to the weights; every rank must call it."""
         scales = self._scales(batches, loss_scale)
-        return [self._batch(batch, scales) for batch in batches]
+        return [self._batch(batch, scales, last=batch is batches[-1]) for batch in batches]
 
     def _scales(self, batches: list[PretrainBatch], loss_scale: float) -> Scales:
         """1 / labels of the step, times the ranks, whose gradients are averaged afterwards."""
@@ -126,7 +130,7 @@ class Pretraining:
         bow = self.config.bow_loss_weight if self.config.pretrain_method == "dupmae" else 0.0
         return Scales(size / max(1, masked), size / max(1, decoded), bow * size / max(1, texts))
 
-    def _batch(self, batch: PretrainBatch, scales: Scales) -> TextResult:
+    def _batch(self, batch: PretrainBatch, scales: Scales, *, last: bool) -> TextResult:
         texts, device = batch.texts, self.ranks.device
         lengths = np.diff(texts.offsets)
         row_losses = torch.zeros(len(lengths), device=device)
@@ -140,7 +144,18 @@ class Pretraining:
         _start_sums(result, batch, decodes=model.decoder is not None, bow=bow)
         with half_precision(device, bf16=self.bf16, fp16=self.fp16):
             chunks = [chosen for chosen, _ in model.encoder.chunks(lengths, self.chunk_tokens)] if len(lengths) else []
-        for chosen in chunks:
+        sharding = model.encoder.sharding
+        idle = 0 if sharding is None else sharding.agree(len(chunks), 0)[0]
+        for place, chosen in enumerate([None] * idle + chunks, start=1):
+            if sharding is not None:
+                sharding.reduce_next(last and place == idle + len(chunks))
+            if chosen is None:
+                # the blocks drop what they drop without it
+                with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                    with half_precision(device, bf16=self.bf16, fp16=self.fp16):
+                        nothing = model.idle()
+                    nothing.backward()  # type: ignore[no-untyped-call]
+                continue
             laid_out = rectangle(batch, chosen, pad_id=model.encoder.pad_id).to(device)
             with half_precision(device, bf16=self.bf16, fp16=self.fp16):
                 losses = model.chunk(batch, laid_out, chosen, scales, bow=bow)
