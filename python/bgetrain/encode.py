@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from bgetrain.errors import ModelError
+from bgetrain.first_token import FIRST_TOKEN_ALONE, switch_on
 from bgetrain.model_folder import read_model_folder
 from bgetrain.packed import pack, packed_chunks, pool_packed
 from bgetrain.padding import TokenRows, length_sorted_chunks, pad
@@ -71,6 +72,7 @@ class Encoder(nn.Module):
         first_position: the position id of a text's first token.
         packs: whether texts go packed instead of padded where the attention kernel takes them; see `packed.switch_on`.
         sharding: how its weights are divided over the ranks, None where each rank has them all; see `sharding`.
+        first_token_alone: whether the last layer computes, for a vector, the first token alone; see `first_token`.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Encoder(nn.Module):
         head = getattr(backbone, "pooler", None)
         if isinstance(head, nn.Module):
             head.requires_grad_(False)
+        self.first_token_alone = pooling == "cls" and switch_on(backbone)
 
     @classmethod
     def load(
@@ -178,7 +181,8 @@ class Encoder(nn.Module):
         Returns:
             [N, D] in fp32 (fp64 for an fp64 model), of length 1 where `normalize` is on.
         """
-        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        words = {FIRST_TOKEN_ALONE: True} if self.first_token_alone and self.pooling == "cls" else {}
+        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **words).last_hidden_state
         with torch.autocast(device_type=hidden.device.type, enabled=False):
             vectors = pool(hidden, attention_mask, self.pooling)
             return nn.functional.normalize(vectors, dim=-1) if self.normalize else vectors

@@ -6,16 +6,18 @@ the gradient of its input, and 2 for its own gradient where it is trained. Atten
 multiplied, and count nothing; nor do pooling, softmax and the loss, which are little beside the rest.
 
 Model FLOPs are those of the tokens of the texts at their real lengths. Hardware FLOPs are those that were done: padding
-included, and a second forward pass where activations are computed again.
+included, and a second forward pass where activations are computed again; without what `first_token` leaves out.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
+
+from bgetrain.first_token import first_token_weights
 
 if TYPE_CHECKING:
     from bgetrain.encode import Encoder
@@ -58,13 +60,19 @@ class ModelFlops:
         weights: weights that multiply a token, embedding tables left out.
         trained: those of them that get a gradient.
         attention: layers x width, the factor of L².
+        layers: of the transformer.
         recomputes: whether the backward pass computes each layer's forward pass again.
+        spared: weights of the last layer that multiply the first token of a text alone.
+        spared_trained: those of them that get a gradient.
     """
 
     weights: int
     trained: int
     attention: int
+    layers: int = 1
     recomputes: bool = False
+    spared: int = 0
+    spared_trained: int = 0
 
     @classmethod
     def of(cls, encoder: Encoder, *, recomputes: bool = False) -> ModelFlops:
@@ -78,11 +86,15 @@ class ModelFlops:
         layers = int(getattr(config, "num_hidden_layers", 0) or 0)
         # ALBERT runs the weights of a group once a layer
         times = layers // int(getattr(config, "num_hidden_groups", layers) or 1) if layers else 1
+        spared = first_token_weights(backbone) if encoder.first_token_alone and not encoder.packs else []
         return cls(
             weights=times * sum(weight.numel() for weight in used),
             trained=times * sum(weight.numel() for weight in used if weight.requires_grad),
             attention=layers * int(config.hidden_size),
+            layers=layers,
             recomputes=recomputes,
+            spared=sum(weight.numel() for weight in spared),
+            spared_trained=sum(weight.numel() for weight in spared if weight.requires_grad),
         )
 
     def model(self, tokens: float, squares: float) -> float:
@@ -100,9 +112,21 @@ class ModelFlops:
         """
         # rectangles hold texts of nearly one length, so L² grows by about the same factor as L twice
         grown = computed / tokens if tokens else 1.0
-        forward = self._forward(computed, squares * grown**2)
+        done = self._without_spared()
+        forward = done._forward(computed, squares * grown**2)
         passes = 1 + self.recomputes + (replayed / computed if computed else 0.0)
-        return forward * passes + self._backward(computed, squares * grown**2)
+        return forward * passes + done._backward(computed, squares * grown**2)
+
+    def _without_spared(self) -> ModelFlops:
+        """As if first tokens cost nothing there, which is one token in a text."""
+        if not self.spared:
+            return self
+        return replace(
+            self,
+            weights=self.weights - self.spared,
+            trained=self.trained - self.spared_trained,
+            attention=self.attention - self.attention // self.layers,
+        )
 
     def _forward(self, tokens: float, squares: float) -> float:
         return 2.0 * self.weights * tokens + 4.0 * self.attention * squares

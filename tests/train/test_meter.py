@@ -157,7 +157,9 @@ def test_a_teacher_without_scores_is_warned_of() -> None:
 def test_flops_of_a_model_are_those_of_its_layers() -> None:
     """2 layers of 16 with 32 inside: four projections, two of the feed-forward part, their biases and norms."""
     layer = 4 * (16 * 16 + 16) + (16 * 32 + 32) + (32 * 16 + 16) + 2 * 2 * 16
-    flops = ModelFlops.of(tiny_encoder())
+    encoder = tiny_encoder()
+    encoder.first_token_alone = False
+    flops = ModelFlops.of(encoder)
     norm_of_embeddings = 2 * 16
     assert flops.weights == flops.trained == 2 * layer + norm_of_embeddings
     assert flops.attention == 2 * 16
@@ -174,12 +176,17 @@ def test_forward_flops_agree_with_torch() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     encoder = tiny_encoder().eval()
-    flops = ModelFlops.of(encoder)
-    ids = torch.full((3, 20), 7)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        encoder(ids, torch.ones_like(ids))
-    # torch counts neither biases nor norms
-    assert counter.get_total_flops() == pytest.approx(flops.model(60, 3 * 400) / 3, rel=0.1)
+    ids, found = torch.full((3, 20), 7), []
+    for alone in (False, True):
+        encoder.first_token_alone = alone
+        flops = ModelFlops.of(encoder)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            encoder(ids, torch.ones_like(ids))
+        found.append(counter.get_total_flops())
+        # torch counts neither biases nor norms
+        assert found[-1] == pytest.approx(flops.hardware(60, 3 * 400, 60) / 3, rel=0.1)
+        assert flops.model(60, 3 * 400) / 3 == pytest.approx(found[0], rel=0.1)
+    assert found[1] < 0.7 * found[0]
 
 
 @pytest.mark.parametrize(

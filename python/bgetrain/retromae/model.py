@@ -127,6 +127,8 @@ class PretrainModel(nn.Module):
             random_init=random_init,
             backbone=cast("nn.Module", cast("Any", masked_lm).base_model),
         )
+        # pre-training asks for every token, and FLOPs are counted by this
+        encoder.first_token_alone = False
         decoder = None
         if config.pretrain_method != "mlm":
             decoder = Decoder(
