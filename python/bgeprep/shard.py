@@ -11,23 +11,27 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict
 
 from bgeprep import _native, reshard
 from bgeprep.config import CleanConfig, PrepConfig, SourceConfig, from_dict, load_config
-from bgeprep.errors import ConfigError, CorpusError, ShardError
+from bgeprep.errors import ConfigError, ShardError
 from bgeprep.exclude import Benchmark, find_benchmarks
-from bgeprep.inputs import ArrowStream, InputFile, Source
+from bgeprep.inputs import InputFile, Source
 from bgeprep.objects import is_url
 from bgeprep.scores import Scores, find_scores
 from bgeprep.staging import staged
+from bgeprep.streams import passed_over, spool_recipes, spool_streams
 
 __all__ = ["RunOptions", "ShardResult", "make", "parse_bytes", "shard"]
 
 Report = Callable[[str, int, int, int, int, int, int, int], None]
 Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, Any]
+
+_SPOOL = ".work-streams"
+"""Where streams are written down before they are read."""
 
 _UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -73,6 +77,7 @@ class ShardResult:
         skipped_files: files of the input folder that hold no data by their name.
         sources: names of the sources found.
         warnings: what is odd about the benchmarks to exclude.
+        passed_over: by source, how many entries of raw files its recipe made no record of, by reason.
     """
 
     path: Path | str
@@ -86,6 +91,7 @@ class ShardResult:
     skipped_files: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    passed_over: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def parse_bytes(text: str | int) -> int:
@@ -159,9 +165,9 @@ def shard(
         raise ConfigError("in: no input given; hint: --in FOLDER, or sources in a config file")
     sources = reshard.find_all(paths, settings)
     with staged(url, tmp) if url else nullcontext(Path(out)) as folder:
-        spool = folder / ".work-streams"
+        spool = folder / _SPOOL
         try:
-            sources += _spool_streams(streams, spool, len(sources))
+            sources += spool_streams(streams, spool, len(sources))
             sources = reshard.unite([_override(source, source_overrides or {}, settings.clean) for source in sources])
             sources = reshard.choose(sources, only_sources, drop_sources)
             settings = reshard.settle_dedup(settings, sources)
@@ -169,7 +175,7 @@ def shard(
             target = _Target(folder, url, None if url else tmp, overwrite)
             return _run(settings, sources, target, threads, parse_bytes(memory), report)
         finally:
-            if streams:
+            if spool.exists():
                 shutil.rmtree(spool, ignore_errors=True)
 
 
@@ -234,9 +240,12 @@ def _run(
         return dataclasses.replace(
             unsent, path=url, up_to_date=False, resumed=True, sources=names, skipped_files=skipped
         )
+    sources = spool_recipes(sources, out / _SPOOL)
+    passed = passed_over(sources)
     # Named once: a log of ten thousand files would be longer than the manifest.
     folders = sorted({_folder(file) for source in sources for file in source.files})
     log = {"threads": threads, "memory": memory, "inputs": folders[:100], "started": round(time.time(), 3)}
+    log |= {"passed_over": passed} if passed else {}
     options = RunOptions(
         threads=threads, memory=memory, out=out, work=work, fingerprint=fingerprint, log=json.dumps(log)
     )
@@ -257,6 +266,7 @@ def _run(
         skipped_files=skipped,
         sources=names,
         warnings=tuple(made["warnings"]),
+        passed_over=passed,
     )
 
 
@@ -311,6 +321,8 @@ def _resolved(settings: PrepConfig, sources: list[Source], benchmarks: list[Benc
             continue
         entry = dataclasses.asdict(source.config)
         del entry["path"]
+        # named only where there is one: a set that was made without recipes keeps its hash
+        entry = {key: value for key, value in entry.items() if value or key not in ("recipe", "options")}
         entry["priority"] = source.priority
         plain["sources"].append(entry)
     return plain
@@ -345,30 +357,3 @@ def _fingerprint(resolved: str, sources: list[Source], benchmarks: list[Benchmar
         for one in benchmark.files:
             digest.update(f"\0{benchmark.name}\0{one.role}\0{one.origin}\0{one.bytes}\0{one.modified}".encode())
     return digest.hexdigest()
-
-
-def _spool_streams(streams: Mapping[str, Any], folder: Path, first_priority: int) -> list[Source]:
-    """Writes Arrow streams to files, so that they can be read like any other input."""
-    sources = []
-    for number, (name, stream) in enumerate(streams.items()):
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"stream-{number:05d}"
-        _native.spool(_record_batches(name, stream), path)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else None
-            content = digest.hexdigest() if digest else hashlib.sha256(file.read()).hexdigest()
-        # The content stands in for the time of change: the same stream again is up to date.
-        modified = int(content[:15], 16)
-        file_entry = InputFile(path=path, origin=name, bytes=path.stat().st_size, modified=modified)
-        config = SourceConfig(name=name, path=(name,), format="arrow")
-        sources.append(Source(config, (file_entry,), first_priority + number))
-    return sources
-
-
-def _record_batches(name: str, stream: object) -> ArrowStream:
-    """Anything that can give Arrow → an object with `__arrow_c_stream__` that streams."""
-    if hasattr(stream, "collect_batches"):
-        return cast("ArrowStream", stream.collect_batches(maintain_order=True))
-    if hasattr(stream, "__arrow_c_stream__"):
-        return cast("ArrowStream", stream)
-    raise CorpusError(f"source {name}: expected an Arrow stream or a polars frame, found {type(stream).__name__}", name)
