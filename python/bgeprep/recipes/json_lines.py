@@ -56,12 +56,11 @@ def text_fields(value: dict[str, Any], names: Sequence[str], tally: Tally, where
     found: list[str] = []
     for name in names:
         text = value.get(name)
-        if text is None:
-            return tally.pass_over("missing_field", f"{where}: {name}")
-        if not isinstance(text, str):
-            return tally.pass_over("no_text", f"{where}: {name} is {shown(json.dumps(text, ensure_ascii=False))}")
-        text = text.strip()
-        if not text:
-            return tally.pass_over("empty_text", f"{where}: {name}")
-        found.append(text)
+        if isinstance(text, str) and (text := text.strip()):
+            found.append(text)
+            continue
+        reason = "missing_field" if text is None else "no_text" if text != "" else "empty_text"
+        said = f" is {shown(json.dumps(text, ensure_ascii=False))}" if reason == "no_text" else ""
+        tally.pass_over(reason, f"{where}: {name}{said}")
+        return None
     return found

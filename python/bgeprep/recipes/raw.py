@@ -13,7 +13,7 @@ from bgeprep.errors import ConfigError, CorpusError
 from bgeprep.inputs import collect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["OPTIONS", "Raw", "RawFile"]
 
@@ -113,6 +113,28 @@ class Raw:
         """
         found = [file for file in self.files if re.search(pattern, file.origin, re.IGNORECASE)]
         return found or (self._none(expected) if expected else [])
+
+    def number(self, name: str, default: int) -> int:
+        """An option that is a whole number above 0.
+
+        Raises:
+            ConfigError: it is something else.
+        """
+        text = self.options.get(name, str(default))
+        if not text.isdecimal() or not int(text):
+            raise ConfigError(f"options.{name}: expected a whole number above 0, found {text!r}")
+        return int(text)
+
+    def chosen(self, name: str, known: Sequence[str]) -> str:
+        """An option that is one of some words; the first of them where it is not given.
+
+        Raises:
+            ConfigError: it is something else.
+        """
+        text = self.options.get(name, known[0])
+        if text not in known:
+            raise ConfigError(f"options.{name}: expected one of {', '.join(known)}, found {text!r}")
+        return text
 
     def _none(self, expected: str) -> list[RawFile]:
         some = ", ".join(file.origin for file in self.files[:5]) or "no file"

@@ -13,25 +13,39 @@ The shape is that of the first value of a file; what has another one is passed o
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from bgeprep.recipes.html_text import tidy_text
 from bgeprep.recipes.json_lines import json_lines
 from bgeprep.recipes.lines import place, shown
+from bgeprep.recipes.stream import pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from bgeprep.recipes.purpose import Purpose
     from bgeprep.recipes.raw import RawFile
-    from bgeprep.recipes.stream import PairRow, Tally
+    from bgeprep.recipes.stream import PairRow, Stream, Tally
 
-__all__ = ["shape_of", "shaped_pairs"]
+__all__ = ["HOME", "PASSED_OVER", "shape_of", "shaped_pairs", "shaped_stream"]
+
+HOME = "https://huggingface.co/datasets/sentence-transformers/embedding-training-data"
+"""Where sentence-transformers publishes its files."""
+
+PASSED_OVER = "Passed over: other_shape, no_text, empty_text, no_json, wrong_encoding"
 
 Parts = tuple[Any, Any, Any]
 """Query, positives, negatives as they stand in the file."""
 
 
+def shaped_stream(files: list[RawFile], purpose: Purpose) -> Stream:
+    """A source of files in the shapes of sentence-transformers, entities of HTML resolved."""
+    return pairs(partial(shaped_pairs, files), purpose)
+
+
 def shaped_pairs(
-    files: Iterable[RawFile], tally: Tally, *, tidy: Callable[[str], str] = str.strip
+    files: Iterable[RawFile], tally: Tally, *, tidy: Callable[[str], str] = tidy_text
 ) -> Iterator[PairRow]:
     """The pairs of files in the shapes of sentence-transformers.
 
