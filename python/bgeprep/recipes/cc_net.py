@@ -26,7 +26,8 @@ _SITE = re.compile(r"\s+(?:[|»·]|::|[-–—])\s+([^|»·]+)$")
 _NAVIGATION = re.compile(
     r"(skip to (main )?content|share (this|on \w+)|click to share.*|read more|continue reading|leave a (comment|reply)"
     r"|sign (in|up)|log ?in|subscribe|advertisements?|menu|home|search|comments?|print|e-?mail|tweet|pin it|previous"
-    r"|next|back to top|related (posts|articles)|all rights reserved\.?|©.*|copyright .*|(we use|this site uses) cookies.*)",
+    r"|next|back to top|related (posts|articles)|all rights reserved\.?|©.*|copyright .*"
+    r"|(we use|this site uses) cookies.*)",
     re.IGNORECASE,
 )
 

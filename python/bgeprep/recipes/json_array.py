@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from bgeprep.errors import CorpusError
 from bgeprep.recipes.lines import shown
-from bgeprep.recipes.opened import opened, read_block
+from bgeprep.recipes.opened import is_zstd, opened, read_block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,10 +17,18 @@ if TYPE_CHECKING:
     from bgeprep.recipes.raw import RawFile
     from bgeprep.recipes.stream import Tally
 
-__all__ = ["array_objects", "json_array"]
+__all__ = ["array_objects", "is_array", "json_array"]
 
 _LONGEST = 64 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
+
+
+def is_array(file: RawFile) -> bool:
+    """Whether a file, which may be packed, begins as a JSON array."""
+    if is_zstd(file.path):
+        return False
+    with opened(file.path) as raw:
+        return read_block(raw, file.path, 1 << 12).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
 
 
 def json_array(file: RawFile) -> Iterator[tuple[int, Any]]:

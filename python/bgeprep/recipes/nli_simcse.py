@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from functools import partial
-from itertools import chain
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from bgeprep.errors import CorpusError
 from bgeprep.recipes import Purpose, Recipe
-from bgeprep.recipes.lines import place, shown, text_lines
+from bgeprep.recipes.csv_rows import csv_rows
+from bgeprep.recipes.lines import place, shown
 from bgeprep.recipes.stream import Stream, Tally, pairs
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def read(raw: Raw) -> dict[str, Stream]:
 
 def _rows(files: list[RawFile], tally: Tally) -> Iterator[PairRow]:
     for file in files:
-        for number, cells in _cells(file, tally):
+        for number, cells in islice(csv_rows(file, tally), 1, None):
             if len(cells) != 3:
                 reason = "half_row" if len(cells) < 3 else "too_many_columns"
                 tally.pass_over(reason, f"{place(file, number)}: {shown(','.join(cells))}")
@@ -37,30 +36,6 @@ def _rows(files: list[RawFile], tally: Tally) -> Iterator[PairRow]:
                 tally.pass_over("empty_text", f"{place(file, number)}: {shown(','.join(cells))}")
             else:
                 yield texts[0], [texts[1]], [texts[2]], file.origin, number
-
-
-def _cells(file: RawFile, tally: Tally) -> Iterator[tuple[int, list[str]]]:
-    """The rows behind the header, each with the line it begins on; a quoted field may hold line breaks."""
-    number = 0
-
-    def lines() -> Iterator[str]:
-        nonlocal number
-        for number, line in text_lines(file, tally):  # noqa: B007 - read by the caller
-            yield line + "\n"
-
-    coming = lines()
-    next(coming, None)
-    for line in coming:
-        start = number
-        yield start, _row(file, start, chain([line], coming))
-
-
-def _row(file: RawFile, start: int, lines: Iterator[str]) -> list[str]:
-    """The row that begins with the next of these lines, and takes as many as it needs."""
-    try:
-        return next(csv.reader(lines, strict=True))
-    except csv.Error as error:
-        raise CorpusError(f"{file.path}: line {start}: no CSV row: {error}", str(file.path), start) from error
 
 
 RECIPE = Recipe(

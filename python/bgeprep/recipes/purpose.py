@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["INSTRUCTIONS", "Purpose"]
+__all__ = ["INSTRUCTIONS", "TASKS", "Purpose", "Task"]
+
+Task = Literal["retrieval", "symmetric", "classification"]
+
+TASKS: tuple[Task, ...] = ("retrieval", "symmetric", "classification")
 
 INSTRUCTIONS = {
     "en": "Represent this sentence for searching relevant passages: ",
@@ -23,7 +27,7 @@ class Purpose:
         language: language tag; empty where it is not known.
     """
 
-    task: Literal["retrieval", "symmetric", "classification"]
+    task: Task
     language: str
 
     @property

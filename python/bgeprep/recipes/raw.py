@@ -7,7 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bgeprep.errors import ConfigError, CorpusError
 from bgeprep.inputs import collect
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["OPTIONS", "Raw", "RawFile"]
+
+Word = TypeVar("Word", bound=str)
 
 OPTIONS = {
     "encoding": "encoding of the raw text files (utf-8); a line that is not in it is passed over and counted",
@@ -125,16 +127,17 @@ class Raw:
             raise ConfigError(f"options.{name}: expected a whole number above 0, found {text!r}")
         return int(text)
 
-    def chosen(self, name: str, known: Sequence[str]) -> str:
+    def chosen(self, name: str, known: Sequence[Word]) -> Word:
         """An option that is one of some words; the first of them where it is not given.
 
         Raises:
             ConfigError: it is something else.
         """
         text = self.options.get(name, known[0])
-        if text not in known:
-            raise ConfigError(f"options.{name}: expected one of {', '.join(known)}, found {text!r}")
-        return text
+        for one in known:
+            if one == text:
+                return one
+        raise ConfigError(f"options.{name}: expected one of {', '.join(known)}, found {text!r}")
 
     def _none(self, expected: str) -> list[RawFile]:
         some = ", ".join(file.origin for file in self.files[:5]) or "no file"

@@ -26,8 +26,8 @@ _RETRIEVAL = """
 _SYMMETRIC = """
     AllNLI S2ORC_citation_pairs S2ORC_citations_titles S2ORC_citations_abstracts SimpleWiki WikiAnswers
     WikiAnswers_pairs altlex coco_captions flickr30k_captions quora_duplicates quora_duplicates_triplets
-    sentence-compression specter_train_triples stackexchange_duplicate_questions_title_title stackexchange_duplicate_questions_body_body
-    stackexchange_duplicate_questions_title-body_title-body
+    sentence-compression specter_train_triples stackexchange_duplicate_questions_title_title
+    stackexchange_duplicate_questions_body_body stackexchange_duplicate_questions_title-body_title-body
 """
 
 FILES = {

@@ -36,8 +36,7 @@ def page_files(raw: Raw) -> list[RawFile]:
 
 
 def pages(files: list[RawFile], types: str, fields: list[str], tally: Tally) -> Iterator[TextRow]:
-    """Title and content of the pages of some categories, of all if `types` is empty; the last of `fields` is the "
-    "text."""
+    """Title and content of the pages of some categories, of all if `types` is empty; `fields` must be there."""
     wanted = set(filter(None, types.split(",")))
     for file in files:
         for number, value in array_objects(file, tally):

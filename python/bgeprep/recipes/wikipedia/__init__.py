@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from bgeprep.recipes.raw import Raw, RawFile
     from bgeprep.recipes.stream import TextRow
 
-__all__ = ["RECIPE", "hosted_rows", "is_dump", "language_of", "plain_text", "wikipedia_files"]
+__all__ = ["RECIPE", "WHERE", "hosted_rows", "is_dump", "language_of", "plain_text", "wikipedia_files"]
+
+WHERE = (
+    "https://dumps.wikimedia.org/<language>wiki/latest/: the file <language>wiki-latest-pages-articles.xml.bz2, "
+    "or its multistream form, or the numbered parts of either, packed as it is; or the Parquet files of "
+    "https://huggingface.co/datasets/wikipedia (20220301.en and others; RetroMAE took 20200501.en)"
+)
 
 _FILES = r"\.(xml(-p\d+p\d+)?|bz2|gz|parquet|jsonl|json)$"
 _HOSTED = re.compile(r"\.(parquet|jsonl|json|jsonl\.gz|json\.gz)$", re.IGNORECASE)
@@ -72,9 +78,7 @@ RECIPE = Recipe(
     stages=("pre-training",),
     languages=(),
     about="articles of a Wikipedia in any language, without markup",
-    where="https://dumps.wikimedia.org/<language>wiki/latest/: the file <language>wiki-latest-pages-articles.xml.bz2, "
-    "or its multistream form, or the numbered parts of either, packed as it is; or the Parquet files of "
-    "https://huggingface.co/datasets/wikipedia (20220301.en and others; RetroMAE took 20200501.en)",
+    where=WHERE,
     licence="CC BY-SA 4.0 (texts before June 2023: CC BY-SA 3.0), and GFDL",
     raw="MediaWiki XML: <page> with <title>, <ns>, <redirect> and <revision><text> in wiki markup; plain, bzip2, gzip. "
     'Or rows {"id","url","title","text"} in plain text, as Parquet or JSON lines',
