@@ -47,8 +47,8 @@ def convert(
 
     Returns:
         What was done: `recipe`, `kind`, and by source under `sources` its `records`, `passed_over` (number by reason),
-        `examples` (the first places of each reason), `task`, `language` and `instruction`. `_recipe.json` in the folder
-        says it of all calls.
+        `examples` (the first places of each reason), `language`, and for pairs `task` and `instruction`. `_recipe.json`
+        in the folder says it of all calls.
 
     Raises:
         ConfigError: no such recipe or option, or `processes` below 1.
@@ -80,7 +80,9 @@ def convert(
         finally:
             beside.unlink(missing_ok=True)
         purpose = stream.purpose
-        labels = {"task": purpose.task, "language": purpose.language, "instruction": purpose.instruction}
+        labels = {"language": purpose.language}
+        if found.kind == "pairs":
+            labels |= {"task": purpose.task, "instruction": purpose.instruction}
         done[name] = {"recipe": found.name, **labels, **stream.tally.as_dict()}
         everything = {"kind": found.kind, "sources": before | done}
         text = json.dumps(everything, ensure_ascii=False, indent=2) + "\n"

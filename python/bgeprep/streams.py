@@ -40,7 +40,7 @@ def recipe_source(config: SourceConfig, priority: int) -> Source:
     if stream is None:
         made = ", ".join(streams)
         raise ConfigError(f"sources.name: recipe {recipe.name} makes {made} of these files, none called {config.name}")
-    settled = _settled(config, stream.purpose)
+    settled = _settled(config, stream)
     listing = "\0".join(f"{file.origin}\0{file.bytes}\0{file.modified}" for file in raw.files)
     # The listing stands in for the content: nothing is read again for a set that is up to date.
     modified = int(hashlib.sha256(listing.encode()).hexdigest()[:15], 16)
@@ -49,12 +49,13 @@ def recipe_source(config: SourceConfig, priority: int) -> Source:
     return Source(settled, (file,), priority if config.priority is None else config.priority, stream=stream)
 
 
-def _settled(config: SourceConfig, purpose: recipes.Purpose) -> SourceConfig:
+def _settled(config: SourceConfig, stream: recipes.Stream) -> SourceConfig:
     """The config with what the recipe says where it says nothing."""
-    plain = SourceConfig(name=config.name, path=config.path)
+    plain, purpose = SourceConfig(name=config.name, path=config.path), stream.purpose
     task = purpose.task if config.task == plain.task else config.task
     language = config.language or purpose.language
-    instruction = config.instruction or recipes.Purpose(task, language).instruction
+    usual = "" if "text" in stream.schema else recipes.Purpose(task, language).instruction
+    instruction = config.instruction or usual
     return dataclasses.replace(config, format="arrow", task=task, language=language, instruction=instruction)
 
 
@@ -110,7 +111,7 @@ def spool_streams(streams: Mapping[str, Any], folder: Path, first_priority: int)
         file_entry = InputFile(path=path, origin=name, bytes=path.stat().st_size, modified=modified)
         config = SourceConfig(name=name, path=(name,), format="arrow")
         if isinstance(stream, recipes.Stream):
-            config = _settled(config, stream.purpose)
+            config = _settled(config, stream)
         sources.append(Source(config, (file_entry,), first_priority + number))
     return sources
 

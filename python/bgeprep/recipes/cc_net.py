@@ -52,7 +52,7 @@ def _rows(files: list[RawFile], most: int, tally: Tally) -> Iterator[PairRow]:
             if not (found := text_fields(value, ["title", "raw_content"], tally, place(file, number))):
                 continue
             title = page_title(found[0], str(value.get("source_domain", "")))
-            text = first_passage(page_text(found[1], (found[0], title)), most)
+            text = first_passage(page_text(found[1], (tidy_text(found[0]), title)), most)
             if title and text:
                 yield title, [text], [], file.origin, number
             else:
@@ -76,7 +76,7 @@ def page_text(text: str, titles: tuple[str, ...]) -> str:
     lines = tidy_text(text).split("\n")
     while lines and lines[0] in titles:
         lines = lines[1:]
-    return "\n".join(line for line in lines if not _NAVIGATION.fullmatch(line))
+    return "\n".join(line for line in lines if not _NAVIGATION.fullmatch(line.rstrip(" :.…»>")))
 
 
 RECIPE = Recipe(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import TYPE_CHECKING
 
 from bgeprep.errors import CorpusError
@@ -33,13 +34,13 @@ def text_lines(file: RawFile, tally: Tally) -> Iterator[tuple[int, str]]:
         yield from _zstd_lines(file)
         return
     for number, line in _byte_lines(file, tally):
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
         try:
             text = line.decode(file.encoding)
         except UnicodeDecodeError:
             tally.pass_over("wrong_encoding", f"{place(file, number)}: {shown(line.decode('latin-1'))}")
             continue
-        if number == 1:
-            text = text.removeprefix("\ufeff")
         if text := text.rstrip("\r"):
             yield number, text
 

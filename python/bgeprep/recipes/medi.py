@@ -32,21 +32,25 @@ def read(raw: Raw) -> dict[str, Stream]:
 def _rows(files: list[RawFile], keep: bool, tally: Tally) -> Iterator[tuple[Any, ...]]:
     for file in files:
         for number, value in array_objects(file, tally):
-            parts = [value.get(name) for name in ("query", "pos", "neg")]
-            if not all(_instructed(part) for part in parts):
+            parts = [part for name in ("query", "pos", "neg") if (part := _instructed(value.get(name)))]
+            if len(parts) < 3:
                 tally.pass_over("other_shape", f"{file.origin}, element {number}: expected [instruction, text] thrice")
                 continue
-            (instruction, query), (beside, positive), (_, negative) = ((part[0], part[1].strip()) for part in parts)
+            (instruction, query), (beside, positive), (_, negative) = parts
             if not (query and positive):
                 tally.pass_over("empty_text", f"{file.origin}, element {number}")
                 continue
-            kind = _SYMMETRIC if instruction.strip() == beside.strip() else _RETRIEVAL
+            kind = _SYMMETRIC if instruction == beside else _RETRIEVAL
             row = (query, [positive], [negative] if negative else [], file.origin, number, kind)
-            yield (*row, instruction.strip() + " ") if keep else row
+            yield (*row, instruction + " ") if keep else row
 
 
-def _instructed(part: object) -> bool:
-    return isinstance(part, list) and len(part) == 2 and all(isinstance(one, str) for one in part)
+def _instructed(part: object) -> tuple[str, str] | None:
+    """Instruction and text of a part, None if it is something else."""
+    match part:
+        case [str(instruction), str(text)]:
+            return instruction.strip(), text.strip()
+    return None
 
 
 RECIPE = Recipe(

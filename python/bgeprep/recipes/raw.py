@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import re
 from dataclasses import dataclass
@@ -76,9 +75,12 @@ class Raw:
         """
         encoding = options.get("encoding", "utf-8")
         try:
-            codecs.lookup(encoding)
+            whole_bytes = "\n".encode(encoding) == b"\n"
         except LookupError:
-            raise ConfigError(f"options.encoding: no encoding is called {encoding!r}; hint: utf-8, latin-1") from None
+            whole_bytes = False
+        if not whole_bytes:
+            message = f"options.encoding: expected one in which a line ends as in ASCII, found {encoding!r}"
+            raise ConfigError(f"{message}; hint: utf-8, latin-1, gb18030")
         patterns = [os.fspath(one) for one in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
         files: list[RawFile] = []
         for pattern in patterns:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from bgeprep.errors import CorpusError
 from bgeprep.recipes import Purpose, Recipe
+from bgeprep.recipes.purpose import TASKS
 from bgeprep.recipes.shapes import HOME, PASSED_OVER, shaped_stream
 
 if TYPE_CHECKING:
@@ -40,21 +40,15 @@ _JSON_LINES = r"\.jsonl(\.gz)?$"
 
 
 def read(raw: Raw) -> dict[str, Stream]:
-    """A source a file, named after it; the tables of one Stack Exchange collection are one source."""
+    """A source a file, named after it; a folder of one collection, a file a site, is one source."""
+    other = Purpose(raw.chosen("other_task", TASKS), "en")
     found: dict[str, list[RawFile]] = {}
-    unknown: list[str] = []
     for file in raw.named(_JSON_LINES, expected="*.jsonl.gz of embedding-training-data"):
-        # title_body and the like come as folders of a file a site
-        names = [re.sub(_JSON_LINES, "", part) for part in reversed(str(file.path).split("/"))]
-        name = next((one for one in names[:2] if one in FILES), "")
-        if name:
-            found.setdefault(name, []).append(file)
-        else:
-            unknown.append(file.origin)
-    if not found:
-        some = ", ".join(unknown[:5])
-        raise CorpusError(f"no file of embedding-training-data: {some}; hint: rename none of them, or shard them as is")
-    return {name: shaped_stream(files, FILES[name]) for name, files in found.items()}
+        stem = re.sub(_JSON_LINES, "", file.path.name)
+        folder = file.path.parent.name
+        name = folder if stem not in FILES and folder in FILES else re.sub(r"[^A-Za-z0-9._-]+", "_", stem)
+        found.setdefault(name, []).append(file)
+    return {name: shaped_stream(files, FILES.get(name, other)) for name, files in found.items()}
 
 
 RECIPE = Recipe(
@@ -74,5 +68,6 @@ RECIPE = Recipe(
     unchecked="names of files: all but AllNLI, NQ-train_pairs, S2ORC_title_abstract, SimpleWiki, TriviaQA_pairs, "
     "altlex, codesearchnet, eli5_question_answer, fever_train, gooaq_pairs, quora_duplicates, sentence-compression, "
     "specter_train_triples, squad_pairs, stackexchange_duplicate_questions_*; the task of each is this recipe's choice",
+    options={"other_task": "task of files that are not on the list: retrieval, symmetric, classification (retrieval)"},
     read=read,
 )
