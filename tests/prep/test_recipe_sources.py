@@ -99,6 +99,7 @@ def test_a_recipe_named_in_a_config_makes_the_same_rows(
     assert len(rows) == 2 + 2 + 1 + 1
     run = json.loads((shards / "run.json").read_text(encoding="utf-8"))
     assert run["passed_over"]["questions"]["no_json"] == 1
+    assert {str(raw / "beir"), str(raw / "nq/NQ-*.gz")} <= set(run["inputs"])
     assert not list(shards.glob(".work*"))
 
 
@@ -126,10 +127,11 @@ def test_the_same_bytes_for_any_threads_and_memory(raw: Path, tmp_path: Path) ->
     config = tmp_path / "mix.toml"
     config.write_text('[[sources]]\nname = "mills"\nrecipe = "beir"\npath = "raw/beir"\n', encoding="utf-8")
     hashes = {
-        bgeprep.shard(out=tmp_path / f"set{threads}", config=config, threads=threads, memory=memory).hash
-        for threads, memory in [(1, "64MiB"), (3, "512MiB")]
+        bgeprep.shard(out=tmp_path / f"set{threads}", config=config, threads=threads, memory=memory, tmp=tmp).hash
+        for threads, memory, tmp in [(1, "64MiB", None), (3, "512MiB", tmp_path / "scratch")]
     }
     assert len(hashes) == 1
+    assert not list((tmp_path / "scratch").iterdir())
 
 
 @pytest.mark.parametrize(
