@@ -47,8 +47,8 @@ def convert(
         report: called with (source, records so far) after each batch.
 
     Returns:
-        What is there of this recipe: `recipe`, `kind`, and by source under `sources` its `records`, `passed_over`
-        (number by reason), `examples` (the first places of each reason), `language`, and for pairs `task` and `instruction`.
+        What is there of this recipe: `recipe`, `kind`, and by source under `sources` its `records`, `passed_over` by
+        reason, `examples` (the first places of each reason), `language`, and for pairs `task` and `instruction`.
         `_recipe.json` in the folder says it of all calls.
 
     Raises:

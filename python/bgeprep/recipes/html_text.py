@@ -10,8 +10,6 @@ __all__ = ["html_text", "tidy_text"]
 _GONE = re.compile(r"<(script|style)\b[^<>]*>.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
 _LINE_END = re.compile(r"</?(?:p|div|br|li|ul|ol|h[1-6]|pre|blockquote|tr|table|hr)\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(r"</?[a-z][^<>]*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
-_BLANKS = re.compile(r"[ \t\r\f\v\u00a0]+")
-_BLANK_LINES = re.compile(r" ?\n[ \n]*")
 
 
 def html_text(markup: str) -> str:
@@ -21,6 +19,6 @@ def html_text(markup: str) -> str:
 
 
 def tidy_text(text: str) -> str:
-    """A text whose entities are characters and whose blanks and blank lines are single."""
+    """A text whose entities are characters, and whose lines hold something, parted by single blanks."""
     text = html.unescape(text) if "&" in text else text
-    return _BLANK_LINES.sub("\n", _BLANKS.sub(" ", text)).strip()
+    return "\n".join(tidy for line in text.split("\n") if (tidy := " ".join(line.split())))

@@ -60,19 +60,19 @@ def shaped_pairs(
     for file in files:
         first = None
         for number, value in json_lines(file, tally):
-            where = f"{place(file, number)}: {shown(json.dumps(value, ensure_ascii=False))}"
             shape, (query, pos, neg) = shape_of(value)
             first = first or shape
-            if not shape or shape != first:
-                tally.pass_over("other_shape", where)
-                continue
             positives, negatives = _texts(pos, tidy), _texts(neg, tidy)
-            if not isinstance(query, str) or positives is None or negatives is None:
-                tally.pass_over("no_text", where)
+            if not shape or shape != first:
+                reason = "other_shape"
+            elif not isinstance(query, str) or positives is None or negatives is None:
+                reason = "no_text"
             elif (query := tidy(query)) and positives:
                 yield query, positives, negatives, file.origin, number
+                continue
             else:
-                tally.pass_over("empty_text", where)
+                reason = "empty_text"
+            tally.pass_over(reason, f"{place(file, number)}: {shown(json.dumps(value, ensure_ascii=False))}")
 
 
 def shape_of(value: object) -> tuple[str, Parts]:

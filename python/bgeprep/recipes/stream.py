@@ -128,7 +128,8 @@ def rows_stream(
     def frames(tally: Tally) -> Iterator[pl.DataFrame]:
         coming = rows(tally)
         while batch := list(islice(coming, _FRAME_ROWS)):
-            yield pl.DataFrame(batch, schema=dict(schema), orient="row")
+            # column by column: of rows, polars makes a series of every list
+            yield pl.DataFrame(dict(zip(schema, zip(*batch, strict=True), strict=True)), schema=dict(schema))
 
     return Stream(schema, frames, purpose)
 

@@ -11,10 +11,10 @@ import numpy as np
 from bgeprep.errors import CorpusError
 from bgeprep.recipes import Purpose, Recipe
 from bgeprep.recipes.gather import as_ids, gathered, num_parts
-from bgeprep.recipes.html_text import html_text, tidy_text
+from bgeprep.recipes.html_text import tidy_text
 from bgeprep.recipes.json_lines import objects, text_fields
 from bgeprep.recipes.lines import place
-from bgeprep.recipes.stackexchange.dump import ANSWER, QUESTION, question_text, table_rows
+from bgeprep.recipes.stackexchange.dump import ANSWER, QUESTION, body_text, question_text, table_rows
 from bgeprep.recipes.stream import Stream, Tally, pairs
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _dump_rows(file: RawFile, body: bool, least: int, tally: Tally) -> Iterator[
     ids = np.concatenate([as_ids(map(str, questions.tolist())), as_ids(map(str, answers.tolist()))])
     # the first pass has counted what is passed over
     texts = (
-        (row["Id"], question_text(row, body=body) if row["PostTypeId"] == QUESTION else html_text(row.get("Body", "")))
+        (row["Id"], question_text(row, body=body) if row["PostTypeId"] == QUESTION else body_text(row))
         for _, row in table_rows(file, Tally())
         if row.get("PostTypeId") in (QUESTION, ANSWER) and "Id" in row
     )

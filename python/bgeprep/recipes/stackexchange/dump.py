@@ -6,7 +6,7 @@ import html
 import re
 from typing import TYPE_CHECKING
 
-from bgeprep.recipes.html_text import html_text
+from bgeprep.recipes.html_text import html_text, tidy_text
 from bgeprep.recipes.lines import place, shown, text_lines
 
 if TYPE_CHECKING:
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from bgeprep.recipes.raw import RawFile
     from bgeprep.recipes.stream import Tally
 
-__all__ = ["ANSWER", "QUESTION", "Row", "question_text", "table_rows"]
+__all__ = ["ANSWER", "QUESTION", "Row", "body_text", "question_text", "table_rows"]
 
 QUESTION, ANSWER = "1", "2"
 """PostTypeId of the posts that are taken; others are wikis, tags and the like."""
 
 Row = dict[str, str]
+"""Columns as they stand in the file: texts with entities of XML, which `question_text` and `body_text` resolve."""
 
 _ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
 
@@ -34,10 +35,15 @@ def table_rows(file: RawFile, tally: Tally) -> Iterator[tuple[int, Row]]:
         if not line.endswith("/>"):
             tally.pass_over("half_row", f"{place(file, number)}: {shown(line)}")
             continue
-        yield number, {name: html.unescape(value) for name, value in _ATTRIBUTE.findall(line)}
+        yield number, dict(_ATTRIBUTE.findall(line))
 
 
 def question_text(row: Row, *, body: bool) -> str:
     """The title of a question, with the text of its body behind it where that is asked for."""
-    title = row.get("Title", "").strip()
-    return f"{title}\n{html_text(row.get('Body', ''))}".strip() if body else title
+    title = tidy_text(html.unescape(row.get("Title", "")))
+    return f"{title}\n{body_text(row)}".strip() if body else title
+
+
+def body_text(row: Row) -> str:
+    """The text of a post, without markup."""
+    return html_text(html.unescape(row.get("Body", "")))
