@@ -19,7 +19,7 @@ from bgeprep import _native, reshard
 from bgeprep.config import CleanConfig, PrepConfig, SourceConfig, from_dict, load_config
 from bgeprep.errors import ConfigError, ShardError
 from bgeprep.exclude import Benchmark, find_benchmarks
-from bgeprep.inputs import InputFile, Source
+from bgeprep.inputs import Source
 from bgeprep.objects import is_url
 from bgeprep.scores import Scores, find_scores
 from bgeprep.staging import staged
@@ -29,9 +29,6 @@ __all__ = ["RunOptions", "ShardResult", "make", "parse_bytes", "shard"]
 
 Report = Callable[[str, int, int, int, int, int, int, int], None]
 Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, Any]
-
-_SPOOL = ".work-streams"
-"""Where streams are written down before they are read."""
 
 _UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -165,18 +162,17 @@ def shard(
         raise ConfigError("in: no input given; hint: --in FOLDER, or sources in a config file")
     sources = reshard.find_all(paths, settings)
     with staged(url, tmp) if url else nullcontext(Path(out)) as folder:
-        spool = folder / _SPOOL
+        target = _Target(folder, url, None if url else tmp, overwrite)
         try:
-            sources += spool_streams(streams, spool, len(sources))
+            sources += spool_streams(streams, target.spool, len(sources))
             sources = reshard.unite([_override(source, source_overrides or {}, settings.clean) for source in sources])
             sources = reshard.choose(sources, only_sources, drop_sources)
             settings = reshard.settle_dedup(settings, sources)
             sources += reshard.against(settings.against)
-            target = _Target(folder, url, None if url else tmp, overwrite)
             return _run(settings, sources, target, threads, parse_bytes(memory), report)
         finally:
-            if spool.exists():
-                shutil.rmtree(spool, ignore_errors=True)
+            if target.spool.exists():
+                shutil.rmtree(target.spool, ignore_errors=True)
 
 
 def make(
@@ -209,6 +205,13 @@ class _Target:
     tmp: str | os.PathLike[str] | None
     overwrite: bool
 
+    @property
+    def spool(self) -> Path:
+        """Where streams are written down before they are read: beside the work files, a folder for each set."""
+        if not self.tmp:
+            return self.out / ".work-streams"
+        return Path(self.tmp) / f"bgeprep-streams-{hashlib.sha256(os.fsencode(self.out.resolve())).hexdigest()[:16]}"
+
 
 def _run(
     settings: PrepConfig,
@@ -240,10 +243,10 @@ def _run(
         return dataclasses.replace(
             unsent, path=url, up_to_date=False, resumed=True, sources=names, skipped_files=skipped
         )
-    sources = spool_recipes(sources, out / _SPOOL)
-    passed = passed_over(sources)
     # Named once: a log of ten thousand files would be longer than the manifest.
-    folders = sorted({_folder(file) for source in sources for file in source.files})
+    folders = sorted({folder for source in sources for folder in _folders(source)})
+    sources = spool_recipes(sources, target.spool)
+    passed = passed_over(sources)
     log = {"threads": threads, "memory": memory, "inputs": folders[:100], "started": round(time.time(), 3)}
     log |= {"passed_over": passed} if passed else {}
     options = RunOptions(
@@ -270,8 +273,12 @@ def _run(
     )
 
 
-def _folder(file: InputFile) -> str:
-    return file.path.rpartition("/")[0] if isinstance(file.path, str) else str(file.path.resolve().parent)
+def _folders(source: Source) -> set[str]:
+    """Where the files of a source lie; the raw files of a recipe as they are named."""
+    if source.stream:
+        return {os.path.abspath(path) for path in source.config.path}  # noqa: PTH100 - a glob stays one
+    paths = (file.path for file in source.files)
+    return {path.rpartition("/")[0] if isinstance(path, str) else str(path.resolve().parent) for path in paths}
 
 
 def _complete_set(out: Path | str, fingerprint: str, overwrite: bool) -> ShardResult | None:
