@@ -186,7 +186,9 @@ class Chosen:
         return (_mix(pairs ^ self._key) >> U64(32)).astype(np.uint32)
 
     def _settle(self) -> None:
-        pairs = np.unique(np.concatenate([self._kept, *self._waiting]))
+        # sorted, then without what equals its neighbour: np.unique hashes, which takes several times as long
+        pairs = np.sort(np.concatenate([self._kept, *self._waiting]))
+        pairs = pairs[np.concatenate([[True], pairs[1:] != pairs[:-1]])[: len(pairs)]]
         self._waiting, self._num_waiting = [], 0
         self._kept = self._chosen(pairs) if self._limit and len(pairs) else pairs
 
