@@ -34,7 +34,8 @@ def convert(
 
     `mix.toml` is a config for `bgeprep shard --config`: the sources with task, language and instruction. Several
     recipes may go to one folder; what stands in `mix.toml` of a source already, its weight for one, is left alone.
-    A file has its name only when it is whole. Memory holds a few batches.
+    A file has its name only when it is whole, and the same call again makes what is not there yet. Memory holds a few
+    batches.
 
     Args:
         recipe: its name, as `bgeprep recipes` lists it.
@@ -42,31 +43,41 @@ def convert(
         out: the folder to write to.
         options: what else is asked of the recipe, as `bgeprep recipes show NAME` says.
         processes: how many work at once, where the recipe can; decides no byte.
-        overwrite: replace what an earlier call wrote.
+        overwrite: replace what an earlier call wrote, of whatever.
         report: called with (source, records so far) after each batch.
 
     Returns:
-        What was done: `recipe`, `kind`, and by source under `sources` its `records`, `passed_over` (number by reason),
-        `examples` (the first places of each reason), `language`, and for pairs `task` and `instruction`. `_recipe.json`
-        in the folder says it of all calls.
+        What is there of this recipe: `recipe`, `kind`, and by source under `sources` its `records`, `passed_over`
+        (number by reason), `examples` (the first places of each reason), `language`, and for pairs `task` and `instruction`.
+        `_recipe.json` in the folder says it of all calls.
 
     Raises:
         ConfigError: no such recipe or option, or `processes` below 1.
-        CorpusError: raw files that are not what the recipe reads, or a folder that holds its output already, or records
-            of another kind.
+        CorpusError: raw files that are not what the recipe reads, or a folder that holds files of these names made of
+            other raw files or options, or records of another kind.
         OSError: the operating system refused.
     """
     found = recipes.find(recipe)
     folder = Path(out)
-    streams = found.read(recipes.open_raw(found, inputs, processes=processes, options=options))
+    raw = recipes.open_raw(found, inputs, processes=processes, options=options)
+    streams = found.read(raw)
     targets = {name: folder / f"{name}.jsonl" for name in streams}
-    there = [path for path in targets.values() if path.exists()]
-    if there and not overwrite:
-        raise CorpusError(f"{there[0]}: is there already; hint: choose another --out, or give --overwrite", str(folder))
     before = _earlier(folder, found)
-    folder.mkdir(parents=True, exist_ok=True)
     done: dict[str, Any] = {}
+    for name, path in targets.items():
+        earlier = before.get(name, {})
+        if overwrite or not path.exists():
+            continue
+        if (earlier.get("recipe"), earlier.get("raw")) != (found.name, raw.fingerprint):
+            hint = "choose another --out, or give --overwrite"
+            raise CorpusError(
+                f"{path}: is there already, made of other raw files or options; hint: {hint}", str(folder)
+            )
+        done[name] = earlier
+    folder.mkdir(parents=True, exist_ok=True)
     for name, stream in streams.items():
+        if name in done:
+            continue
         beside = folder / f".{name}.jsonl.part"
         try:
             with beside.open("wb") as file:
@@ -83,12 +94,12 @@ def convert(
         labels = {"language": purpose.language}
         if found.kind == "pairs":
             labels |= {"task": purpose.task, "instruction": purpose.instruction}
-        done[name] = {"recipe": found.name, **labels, **stream.tally.as_dict()}
+        done[name] = {"recipe": found.name, "raw": raw.fingerprint, **labels, **stream.tally.as_dict()}
         everything = {"kind": found.kind, "sources": before | done}
         text = json.dumps(everything, ensure_ascii=False, indent=2) + "\n"
         (folder / _SUMMARY).write_text(text, encoding="utf-8")
         add_to_mix(folder, name, found.kind, purpose)
-    return {"recipe": found.name, "kind": found.kind, "sources": done}
+    return {"recipe": found.name, "kind": found.kind, "sources": {name: done[name] for name in streams}}
 
 
 def _earlier(folder: Path, recipe: recipes.Recipe) -> dict[str, Any]:

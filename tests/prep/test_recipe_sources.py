@@ -178,13 +178,36 @@ def test_a_mix_keeps_what_was_written_into_it(raw: Path, tmp_path: Path) -> None
     convert("nq", raw / "nq", out, overwrite=True)
     weights = {source.name: source.weight for source in bgeprep.load_config(mix).sources}
     assert weights == {"nq": 3.0, "quora": None, "quora-triplets": None}
-    with pytest.raises(CorpusError, match="is there already; hint: choose another --out, or give --overwrite"):
-        convert("nq", raw / "nq", out)
+    with pytest.raises(CorpusError, match="is there already, made of other raw files or options; hint: choose another"):
+        convert("nq", raw / "nq", out, options={"encoding": "latin-1"})
     with pytest.raises(CorpusError, match="holds pairs, and recipe pile makes text"):
         convert("pile", raw / "pile", out)
     (out / "_recipe.json").write_text("[]", encoding="utf-8")
     with pytest.raises(CorpusError, match="no summary of `bgeprep convert`"):
         convert("s2orc", raw / "s2orc", out)
+
+
+def test_the_same_command_makes_what_an_interrupted_one_left_out(raw: Path, tmp_path: Path) -> None:
+    whole = convert("s2orc", raw / "s2orc", tmp_path / "whole")
+    out = tmp_path / "pairs"
+
+    def stop(source: str, _records: int) -> None:
+        if source == "s2orc-citation-titles":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert("s2orc", raw / "s2orc", out, report=stop)
+    first = out / "s2orc-title-abstract.jsonl"
+    assert {path.name for path in out.glob("*.jsonl")} == {first.name}
+    written = first.stat().st_mtime_ns
+    assert convert("s2orc", raw / "s2orc", out) == whole
+    assert first.stat().st_mtime_ns == written
+    for path in (tmp_path / "whole").iterdir():
+        if path.name != "mix.toml":  # it names its folder
+            assert (out / path.name).read_bytes() == path.read_bytes()
+    first.unlink()
+    assert convert("s2orc", raw / "s2orc", out) == whole
+    assert first.exists()
 
 
 def test_texts_of_two_recipes_are_one_set_of_texts(raw: Path, tmp_path: Path) -> None:

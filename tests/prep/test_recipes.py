@@ -86,7 +86,10 @@ def test_converted_or_streamed_it_is_the_same_set_of_texts(dump: Path, tmp_path:
     a, b = bgeprep.open(tmp_path / "a"), bgeprep.open(tmp_path / "b")
     assert a.kind == b.kind == "text"
     assert {(row["title"], row["text"]) for row in a} == {(row["title"], row["text"]) for row in b}
-    assert main(flags) == 1, "what is there is not written over unasked"
+    written = (tmp_path / "texts/wikipedia.jsonl").stat().st_mtime_ns
+    assert main(flags) == 0, "the same once more is there already"
+    assert (tmp_path / "texts/wikipedia.jsonl").stat().st_mtime_ns == written
+    assert main([*flags, "--option", "language=fr"]) == 1, "what is there is not written over unasked"
     assert main([*flags, "--processes", "1", "--overwrite"]) == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -91,6 +92,13 @@ class Raw:
                     raise ConfigError(f"{pattern}: recipes read files of this machine; hint: copy them here first")
                 files.append(RawFile(one.path, one.origin, given, encoding, one.bytes, one.modified))
         return cls(tuple(files), processes, options)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of names, sizes and times of change of the files, and of the options."""
+        listing = [f"{file.origin}\0{file.bytes}\0{file.modified}" for file in self.files]
+        options = [f"{key}={value}" for key, value in sorted(self.options.items())]
+        return hashlib.sha256("\0".join([*listing, *options]).encode()).hexdigest()[:32]
 
     def matching(self, pattern: str, *, expected: str) -> list[RawFile]:
         """The files that were named themselves, and of folders those whose origin the pattern is found in.
