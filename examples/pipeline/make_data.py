@@ -165,7 +165,8 @@ def write_lines(path: Path, rows: Iterable[object]) -> None:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
-    print(f"{path}: {text.count(chr(10)):,} rows, {len(text.encode()) / 1e6:.1f} MB, {path.stat().st_size / 1e6:.2f} MB packed")
+    sizes = [size / 1e6 for size in (len(text.encode()), path.stat().st_size)]
+    print(f"{path}: {text.count(chr(10)):,} rows, {sizes[0]:.1f} MB, {sizes[1]:.2f} MB packed")
 
 
 def main() -> int:
@@ -181,9 +182,7 @@ def main() -> int:
     for name, rows in labelled_rows(originals).items():
         write_lines(out / "zh" / "pairs" / f"{name}.jsonl.gz", rows)
     write_collection(out / "en" / "wiki-questions", originals / "squadshifts" / "new_wiki_v1.0.json.gz")
-    write_collection(
-        out / "zh" / "cmrc-dev", originals / "cmrc2018" / "squad-style-data" / "cmrc2018_dev.json.gz"
-    )
+    write_collection(out / "zh" / "cmrc-dev", originals / "cmrc2018" / "squad-style-data" / "cmrc2018_dev.json.gz")
     return 0
 
 

@@ -1,7 +1,7 @@
 """What a pipeline would be on a cluster: a SLURM script that runs as it is, with the estimates as its head.
 
-Every step stands there as it would be typed. The script remembers which are done, and gives training its last checkpoint,
-so a job that hit its time limit is submitted again as it is.
+Every step stands there as it would be typed. The script remembers which are done, and gives training its last
+checkpoint, so a job that hit its time limit is submitted again as it is.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ Run all steps from raw texts to a measured model; each only where its output is 
 
   bgetrain pipeline --config configs/pipeline-small-en.toml --jobs 2
   bgetrain pipeline --config configs/bge-en.toml --dry-run --nodes 6 --gpu a100 > job.sh
-  bgetrain pipeline --config configs/bge-en.toml --scale 0.001 --set raw=/data/raw base=google/bert_uncased_L-4_H-256_A-4
+  bgetrain pipeline --config configs/bge-en.toml --scale 0.001 --set raw=/data base=google/bert_uncased_L-4_H-256_A-4
   bgetrain pipeline --config configs/bge-en.toml --from stage2
 
 Each step is one of the commands that you could give yourself; what it says goes to logs/STEP.log in the output folder.
@@ -40,7 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--from", dest="first", metavar="STEP", help="begin at this step; what it needs must be there")
     add("--jobs", type=positive, default=1, metavar="N", help="steps that may run at once (1)")
     add("--processes", type=positive, default=1, metavar="N", help="of a step that computes with a model (1)")
-    add("--dry-run", "--dry_run", dest="dry_run", action="store_true", help="print a SLURM script and what it would cost")
+    add(
+        "--dry-run",
+        "--dry_run",
+        dest="dry_run",
+        action="store_true",
+        help="print a SLURM script and what it would cost",
+    )
     add("--json", action="store_true", help="print what was done, or would be, as JSON")
     add("--quiet", action="store_true", help="no table on stderr")
     cluster.add_arguments(parser.add_argument_group("for --dry-run"))
@@ -107,10 +113,15 @@ def _summary(config: PipelineConfig, plan: Plan, ran: set[str]) -> dict[str, Any
     """The last table, where the step it is of belongs to what was asked for."""
     if config.summary is None or config.summary.step not in ran:
         return None
-    from bgetrain.pipeline.summary import summarise
+    from bgetrain.collection import find_collections, open_collection
+    from bgetrain.pipeline.summary import per_query, summarise
 
-    scores = plan.steps[config.summary.step].out / "scores.json"
+    step = plan.steps[config.summary.step]
+    scores = step.out / "scores.json"
     if not scores.is_file():
         sys.stderr.write(f"warning: {scores} is not there, so there is no table\n")
         return None
-    return summarise(config.summary, scores)
+    split = str(step.flags.get("split", "test"))
+    opened = [open_collection(path, split) for place in step.inputs()["data"] for path in find_collections(place)]
+    qrels = {collection.name: collection.qrels for collection in opened}
+    return summarise(config.summary, scores, per_query(step.out, qrels, config.summary.metric))

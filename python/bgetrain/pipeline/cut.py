@@ -71,13 +71,17 @@ def _cut(source: Path, copy: Path, share: float) -> None:
         copy.symlink_to(source.absolute())
         return
     wanted = share * source.stat().st_size
-    with source.open("rb") as raw, _opened(raw, packing, "rb") as lines, copy.open("wb") as out:
-        with _opened(out, packing, "wb") as written:
-            for number, line in enumerate(lines):
-                # where the file is packed, the place in the packed bytes: a decompressor reads a little ahead
-                if number >= FEWEST_ROWS and raw.tell() >= wanted:
-                    break
-                written.write(line)
+    with (
+        source.open("rb") as raw,
+        _opened(raw, packing, "rb") as lines,
+        copy.open("wb") as out,
+        _opened(out, packing, "wb") as written,
+    ):
+        for number, line in enumerate(lines):
+            # where the file is packed, the place in the packed bytes: a decompressor reads a little ahead
+            if number >= FEWEST_ROWS and raw.tell() >= wanted:
+                break
+            written.write(line)
 
 
 def _opened(file: IO[bytes], packing: str, mode: str) -> IO[bytes]:

@@ -1,9 +1,9 @@
-"""What a pipeline would cost, by arithmetic that can be followed on paper: every figure stands beside what it is made of.
+"""What a pipeline would cost, by arithmetic that can be followed on paper: each figure beside what it is made of.
 
 A weight that multiplies a token costs 2 FLOPs forward and 4 backward (`flops`), so training costs 6 for each weight and
 token, and 2 more for each further forward pass: one where GradCache computes a batch twice, one where activations are
-computed again. Reading with a model costs 2. Attention's own products (below 5 % up to 128 tokens, 15 % at 512 for a large
-BERT) and pooling are left out; model FLOP use, as it is measured, leaves the same room.
+computed again. Reading with a model costs 2. Attention's own products are left out (of a large BERT 2 % at 128 tokens
+and 8 % at 512), as are pooling and the loss.
 
 Tokens and bytes of a row are what the file says (`size`); a pipeline run on a sample says better.
 """
@@ -137,7 +137,9 @@ def _rows(step: Step, earlier: Sequence[Step]) -> tuple[int, float]:
         total = sum(source["rows"] * source.get("bytes_per_row", size.bytes_per_row) for source in listed)
         return rows, total / rows
     known = {one.name: one for one in earlier}
-    before = [_rows(known[name], earlier) for name in step.needs if name in known and known[name].run == "bgeprep shard"]
+    before = [
+        _rows(known[name], earlier) for name in step.needs if name in known and known[name].run == "bgeprep shard"
+    ]
     rows = sum(one for one, _ in before)
     return rows, size.bytes_per_row or (sum(one * each for one, each in before) / rows if rows else 0.0)
 
@@ -149,7 +151,8 @@ def _preparation(step: Step, rows: int, row_bytes: float, machine: Machine) -> C
     hours = text / (machine.prepare_mb_per_second * 1e6) / 3600
     sums = (
         f"text: {rows:,} rows x {row_bytes:,.0f} bytes = {byte_text(text)}",
-        f"disk: x {_SET_COPIES} = {byte_text(text * _SET_COPIES)}, and x {_PREPARE_COPIES - _SET_COPIES:.1f} while it is made",
+        f"disk: x {_SET_COPIES} = {byte_text(text * _SET_COPIES)}, "
+        f"and x {_PREPARE_COPIES - _SET_COPIES:.1f} while it is made",
         f"time: {byte_text(text)} / {machine.prepare_mb_per_second:g} MB/s on one machine = {hours:.1f} h",
     )
     work = text * (_PREPARE_COPIES - _SET_COPIES)
@@ -178,7 +181,11 @@ def _training(step: Step, rows: int, machine: Machine) -> Cost:
     vectors = batch * (1 + config.data.train_group_size) * size.dimensions * 4
     checkpoints = stored * (_CHECKPOINT_BYTES * run.save_total_limit + 4)
     passes = " + ".join(
-        ["6", *(["2 GradCache's first forward"] if cached else []), *(["2 checkpointing"] if run.gradient_checkpointing else [])]
+        [
+            "6",
+            *(["2 GradCache's first forward"] if cached else []),
+            *(["2 checkpointing"] if run.gradient_checkpointing else []),
+        ]
     )
     sums = (
         f"updates: {taken:,} rows / {batch:,} a batch = {updates:,}",
@@ -189,7 +196,8 @@ def _training(step: Step, rows: int, machine: Machine) -> Cost:
         f"GPU memory: {stored / 1e6:,.0f} M weights x {_ADAM_BYTES} bytes = {byte_text(held)}"
         + (f"; vectors of a batch {byte_text(vectors)}" if vectors and cached else "")
         + "; graphs take what is left",
-        f"disk: {run.save_total_limit} checkpoints x {_CHECKPOINT_BYTES} bytes + the model x 4 = {byte_text(checkpoints)}",
+        f"disk: {run.save_total_limit} checkpoints x {_CHECKPOINT_BYTES} bytes + the model x 4 = "
+        f"{byte_text(checkpoints)}",
     )
     return Cost(
         step=step.name,
@@ -219,7 +227,11 @@ def _reading(step: Step, rows: int, row_bytes: float, machine: Machine) -> Cost:
         if step.run == "bgetrain mine"
         else f"time: {seconds / 3600:,.2f} h = {seconds * gpus / 3600:,.1f} GPU-hours",
         f"disk: {what} {byte_text(text)}"
-        + (f", and vectors 2 x {rows:,} x {size.dimensions} x 4 bytes = {byte_text(vectors)} while it runs" if vectors else ""),
+        + (
+            f", and vectors 2 x {rows:,} x {size.dimensions} x 4 bytes = {byte_text(vectors)} while it runs"
+            if vectors
+            else ""
+        ),
     )
     return Cost(
         step=step.name,

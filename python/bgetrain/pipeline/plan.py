@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "Step", "make_plan"]
 
 _INNERMOST = re.compile(r"\{([^{}]*)\}")
+_BETWEEN = "\0"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -167,7 +168,7 @@ def _resolve(
     def output(wanted: str) -> str:
         if matched := [one for one in earlier if "*" in wanted and fnmatch.fnmatchcase(one, wanted)]:
             needs.update(dict.fromkeys(matched))
-            return "\n".join(str(earlier[one].out) for one in matched)
+            return _BETWEEN.join(str(earlier[one].out) for one in matched)
         if wanted not in earlier:
             known = [*variables, *earlier]
             raise ConfigError(f"{where}: {{{wanted}}} names no variable and no earlier step{_near(wanted, known)}")
@@ -202,8 +203,7 @@ def _put(value: Any, where: str, variables: Mapping[str, Any], output: Callable[
     if isinstance(value, dict):
         return {key: _put(one, f"{where}.{key}", variables, output) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        put = [_put(one, where, variables, output) for one in value]
-        return [one for some in put for one in (some.split("\n") if isinstance(some, str) else [some])]
+        return [one for given in value for one in _put_all(given, where, variables, output)]
     if not isinstance(value, str):
         return value
     text = value
@@ -217,6 +217,13 @@ def _put(value: Any, where: str, variables: Mapping[str, Any], output: Callable[
     return _INNERMOST.sub(lambda found: put_in(found.group(1)), text)
 
 
+def _put_all(given: Any, where: str, variables: Mapping[str, Any], output: Callable[[str], str] | None) -> list[Any]:  # noqa: ANN401
+    """An item of a list: one value, or with `{name*}` the outputs of all steps that match."""
+    if output is not None and isinstance(given, str) and "*" in given and _INNERMOST.fullmatch(given):
+        return _put(given, where, variables, output).split(_BETWEEN)
+    return [_put(given, where, variables, output)]
+
+
 def _listed(value: Any) -> list[str]:  # noqa: ANN401 - a text or a list of them
     return [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]
 
@@ -224,4 +231,3 @@ def _listed(value: Any) -> list[str]:  # noqa: ANN401 - a text or a list of them
 def _near(name: str, known: Sequence[str]) -> str:
     found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean `{found[0]}`?" if found else ""
-

@@ -125,9 +125,7 @@ class Record:
         if identity is None:
             raise PipelineError(f"{step.name}: the command ended without an error, and {step.out} holds nothing")
         files = hash_of(listing(step.out))
-        self.write(
-            step.name, Entry(made_of=made_of, state="done", identity=identity, files=files, seconds=seconds)
-        )
+        self.write(step.name, Entry(made_of=made_of, state="done", identity=identity, files=files, seconds=seconds))
 
     def made_of(self, step: Step, steps: dict[str, Step]) -> str:
         """The hash of a step's command and of all it reads.
@@ -147,9 +145,7 @@ class Record:
         needed = {name: self.identity(steps[name]) for name in step.needs}
         return hash_of([step.run, described, sources, settings, read, needed])
 
-    def _identity_of(
-        self, step: Step, flag: str, place: str, outputs: dict[str, str], steps: dict[str, Step]
-    ) -> str:
+    def _identity_of(self, step: Step, flag: str, place: str, outputs: dict[str, str], steps: dict[str, Step]) -> str:
         if place in outputs:
             found = self.identity(steps[outputs[place]])
             if found is None:

@@ -1,8 +1,9 @@
 """Runs the steps of a plan: each as a process of its own, some at once, and each only where it has to.
 
-1. What a step is made of is hashed when all that it needs is there. Where its output was made of the same, it is skipped.
-2. Else its command starts, with `begun` in the record first. A step that was begun from the same goes on where it stopped
-   (every command can); what was made of something else is replaced.
+1. What a step is made of is hashed when all that it needs is there. Where its output was made of the same, it is
+   skipped.
+2. Else its command starts, with `begun` in the record first. A step that was begun from the same goes on where it
+   stopped; what was made of something else is replaced.
 3. A step that fails ends the run: the others are asked to stop, keep what they have done, and go on the next time.
 """
 
@@ -64,7 +65,11 @@ class Launch:
         """The variables of a step's process."""
         cores = len(os.sched_getaffinity(0))
         threads = self.threads or max(1, cores // (self.jobs * self.processes))
-        return {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+        return {
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+        }
 
 
 @dataclass(slots=True)

@@ -71,7 +71,9 @@ def scaled_plan(plan: Plan, scale: float, *, cut: bool) -> Plan:
     if scale == 1:
         return plan
     outputs = {str(step.out) for step in plan.steps.values()}
-    steps = {name: _scaled(step, scale, plan.folder / "cut" if cut else None, outputs) for name, step in plan.steps.items()}
+    steps = {
+        name: _scaled(step, scale, plan.folder / "cut" if cut else None, outputs) for name, step in plan.steps.items()
+    }
     return dataclasses.replace(plan, steps=steps)
 
 
