@@ -82,7 +82,7 @@ GOLDEN = r"""#!/usr/bin/env bash
 #   disk: the set once more 840.0 MB, and vectors 2 x 1,000,000 x 768 x 4 bytes = 6.1 GB while it runs
 
 set -euo pipefail
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 done=out/slurm
 mkdir -p "$done" out/mixes
 

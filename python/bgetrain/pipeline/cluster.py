@@ -27,7 +27,7 @@ __all__ = ["add_arguments", "told"]
 
 _FUNCTIONS = """\
 set -euo pipefail
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 done={folder}/slurm
 mkdir -p "$done" {folder}/mixes
 

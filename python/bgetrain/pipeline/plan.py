@@ -220,7 +220,7 @@ def _put(value: Any, where: str, variables: Mapping[str, Any], output: Callable[
 def _put_all(given: Any, where: str, variables: Mapping[str, Any], output: Callable[[str], str] | None) -> list[Any]:  # noqa: ANN401
     """An item of a list: one value, or with `{name*}` the outputs of all steps that match."""
     if output is not None and isinstance(given, str) and "*" in given and _INNERMOST.fullmatch(given):
-        return _put(given, where, variables, output).split(_BETWEEN)
+        return str(_put(given, where, variables, output)).split(_BETWEEN)
     return [_put(given, where, variables, output)]
 
 
