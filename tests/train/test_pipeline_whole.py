@@ -127,18 +127,18 @@ def flags_of(folder: Path, *more: str) -> list[str]:
 
 
 def test_raw_texts_become_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bgetrain", *flags_of(folder)],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "python")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    with (folder / "said").open("w") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bgetrain", *flags_of(folder)],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "python")},
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
     checkpoint = folder / "out" / "retromae" / "checkpoint-4"
     try:
         deadline = time.monotonic() + 120
         while not checkpoint.is_dir():
-            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            assert process.poll() is None, (folder / "said").read_text()
             assert time.monotonic() < deadline, "pre-training does not begin"
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
@@ -155,15 +155,15 @@ def test_raw_texts_become_a_table(folder: Path, capsys: pytest.CaptureFixture[st
         time.sleep(0.05)
 
     assert main(flags_of(folder)) == 0
-    said = capsys.readouterr()
-    assert "texts  skipped" in said.err
-    assert "retromae  running  goes on" in said.err
+    told = capsys.readouterr()
+    assert "texts  skipped" in told.err
+    assert "retromae  running  goes on" in told.err
     starts = [line for line in log.read_text().splitlines() if line.startswith("$ ")]
     assert [start.endswith("--resume_from_checkpoint last") for start in starts] == [False, True]
-    assert "| dev        | BM25  |" in said.out
-    assert "standard error over queries" in said.out
-    assert f"{folder}/out/stage2/report.html" in said.out
-    assert f"{folder}/out/scores/scores.html" in said.out
+    assert "| dev        | BM25  |" in told.out
+    assert "standard error over queries" in told.out
+    assert f"{folder}/out/stage2/report.html" in told.out
+    assert f"{folder}/out/scores/scores.html" in told.out
 
     assert main(flags_of(folder, "--json", "--quiet")) == 0
     facts = json.loads(capsys.readouterr().out)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bgetrain.pipeline.plan import Step
 
-__all__ = ["mix_text", "write_mix"]
+__all__ = ["ONLY_HERE", "mix_text", "write_mix"]
 
-_ONLY_HERE = ("rows", "bytes_per_row")
+ONLY_HERE = ("rows", "bytes_per_row")
 """Keys of a source that are for the estimates."""
 
 
@@ -34,7 +34,7 @@ def mix_text(step: Step) -> str:
     lines = []
     for source in step.sources:
         lines.append("[[sources]]")
-        kept = {key: value for key, value in source.items() if key not in _ONLY_HERE}
+        kept = {key: value for key, value in source.items() if key not in ONLY_HERE}
         lines += [f"{key} = {_toml(_absolute(value) if key == 'path' else value)}" for key, value in kept.items()]
         lines.append("")
     return "\n".join(lines)

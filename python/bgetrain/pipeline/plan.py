@@ -12,10 +12,12 @@ import difflib
 import fnmatch
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from bgeprep.config import SourceConfig
 from bgetrain.errors import ConfigError
+from bgetrain.pipeline.mix import ONLY_HERE
 from bgetrain.pipeline.verbs import VERBS, check_words, words_of
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ __all__ = ["Plan", "Step", "make_plan"]
 
 _INNERMOST = re.compile(r"\{([^{}]*)\}")
 _BETWEEN = "\0"
+_SOURCE_KEYS = (*(one.name for one in fields(SourceConfig)), *ONLY_HERE)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -163,6 +166,9 @@ def _resolve(
         raise ConfigError(f"{where}: expected a name of lower-case letters, digits, '.', '_' and '-'")
     if step.sources and (step.run != "bgeprep shard" or step.config):
         raise ConfigError(f"{where}.sources: only of `bgeprep shard`, and not beside `config`")
+    for number, source in enumerate(step.sources):
+        if unknown := next((key for key in source if key not in _SOURCE_KEYS), None):
+            raise ConfigError(f"{where}.sources[{number}].{unknown}: unknown key{_near(unknown, _SOURCE_KEYS)}")
     needs: dict[str, None] = {}
 
     def output(wanted: str) -> str:
