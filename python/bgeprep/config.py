@@ -20,6 +20,12 @@ language = "en"
 instruction = "Represent this sentence for searching relevant passages: "
 columns = { query = "question", pos = ["answer"] }
 clean = { expected_language = "source", min_query_chars = 8 }      # rules of this source alone
+
+[[sources]]
+name = "quora"
+recipe = "quora"                 # raw files of a published data set; task, language and instruction come with it
+path = "raw/quora/"
+options = { encoding = "latin-1" }
 ```
 """
 
@@ -220,11 +226,15 @@ class SourceConfig:
     column names; `labels` maps label values to "positive", "negative" or "drop"; `clean` overrides rules of
     `CleanConfig` by name. `cut` says what of plain text (format `txt`) is one document: the lines between blank lines,
     the whole file, or each line; a `.txt` file is then never taken for another format. None takes the first, and asks
-    where many lines come without a blank one.
+    where many lines come without a blank one. `recipe` names the recipe that reads the files, `options` what is asked
+    of it; its task, language and instruction hold where none is given here. Of a recipe that makes several sources, the
+    one of this name is taken.
     """
 
     name: str
     path: tuple[str, ...]
+    recipe: str = ""
+    options: dict[str, str] = field(default_factory=dict)
     format: Format = "auto"
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)

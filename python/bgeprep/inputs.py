@@ -12,19 +12,24 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bgeprep.config import CleanConfig, SourceConfig
 from bgeprep.errors import ConfigError, CorpusError
 from bgeprep.objects import find_objects, is_url
 
-__all__ = ["ArrowStream", "InputFile", "Source", "find_sources", "natural_key"]
+if TYPE_CHECKING:
+    from bgeprep.recipes.stream import Stream
+
+__all__ = ["ArrowStream", "InputFile", "Source", "collect", "find_sources", "natural_key"]
 
 _SUFFIXES = re.compile(
     r"(\.(jsonl|ndjson|json|csv|tsv|txt|parquet|arrow|feather|ipc|gz|zst|zstd|bz2))+$", re.IGNORECASE
 )
 _PART_NUMBER = re.compile(r"[-_.](\d+)([-_.]of[-_.]\d+)?$")
-_DOCUMENTATION = re.compile(r"^(readme|licen[cs]e|notice|copying|citation)(\..*)?$|\.(md|rst|html|pdf)$", re.IGNORECASE)
+_DOCUMENTATION = re.compile(
+    r"^(readme|licen[cs]e|notice|copying|citation)(\..*)?$|\.(md|rst|html|pdf|toml)$", re.IGNORECASE
+)
 _HF_SIDE_FILES = {"dataset_info.json", "state.json", "dataset_dict.json"}
 
 
@@ -60,7 +65,8 @@ class InputFile:
 class Source:
     """A source's settings, its files in reading order, its priority (lower survives), and the rules that clean it.
 
-    The rows of a source with `against` are compared with, and never written.
+    The rows of a source with `against` are compared with, and never written. A source with a `stream` has one file, to
+    which its records are still to be written.
     """
 
     config: SourceConfig
@@ -69,6 +75,7 @@ class Source:
     skipped: tuple[str, ...] = field(default=())
     against: bool = False
     clean: CleanConfig = field(default_factory=CleanConfig)
+    stream: Stream | None = None
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
@@ -89,9 +96,14 @@ def find_sources(inputs: Iterable[str | os.PathLike[str]], named: Iterable[Sourc
         CorpusError: a path that matches nothing, or an input without a data file.
         StoreError: a store that refuses or cannot be reached.
     """
+    from bgeprep.streams import recipe_source  # recipes read what this module finds
+
     sources: list[Source] = []
     for config in named:
-        files, skipped = _collect(config.path)
+        if config.recipe:
+            sources.append(recipe_source(config, len(sources)))
+            continue
+        files, skipped = collect(config.path)
         if not files:
             raise CorpusError(f"source {config.name}: no data file in {', '.join(config.path)}", config.path[0])
         priority = len(sources) if config.priority is None else config.priority
@@ -100,7 +112,7 @@ def find_sources(inputs: Iterable[str | os.PathLike[str]], named: Iterable[Sourc
     groups: dict[str, list[InputFile]] = {}
     all_skipped: list[str] = []
     for one in paths:
-        files, skipped = _collect([one], prefix=len(paths) > 1)
+        files, skipped = collect([one], prefix=len(paths) > 1)
         all_skipped += skipped
         if not files:
             hint = f"; files left out: {', '.join(skipped[:5])}" if skipped else ""
@@ -139,8 +151,18 @@ def _source_name(origin: str) -> str:
     return name or "source"
 
 
-def _collect(paths: Iterable[str], prefix: bool = False) -> tuple[list[InputFile], list[str]]:
-    """All data files below some paths, natural order; and the names of files that hold no data."""
+def collect(paths: Iterable[str], prefix: bool = False) -> tuple[list[InputFile], list[str]]:
+    """All data files below some paths, natural order; and the names of files that hold no data.
+
+    Args:
+        paths: files, folders or globs, of paths or `s3://` URLs.
+        prefix: the name of a folder stands before the names of its files.
+
+    Raises:
+        ConfigError: two files of one name.
+        CorpusError: a path that matches nothing.
+        StoreError: a store that refuses or cannot be reached.
+    """
     files: list[InputFile] = []
     skipped: list[str] = []
     for pattern in paths:
@@ -205,7 +227,7 @@ def _stat(file: Path, origin: str) -> InputFile:
 
 
 def _collect_objects(pattern: str, prefix: bool) -> tuple[list[InputFile], list[str]]:
-    """As `_collect`, for a URL: the same names in the same order as for a copy of the folder."""
+    """As `collect`, for a URL: the same names in the same order as for a copy of the folder."""
     files: list[InputFile] = []
     skipped: list[str] = []
     for name, is_folder, objects in find_objects(pattern):

@@ -45,7 +45,7 @@ def find_all(inputs: Iterable[str | os.PathLike[str]], settings: PrepConfig) -> 
     sources: list[Source] = []
     named: list[SourceConfig] = []
     for config in settings.sources:
-        folders, others = _split(config.path)
+        folders, others = ([], []) if config.recipe else _split(config.path)
         if folders and others:
             raise ConfigError(f"sources.{config.name}.path: shard sets and raw files; hint: make them two sources")
         sources += [_named(config, folder) for folder in folders]
@@ -172,7 +172,11 @@ def unite(sources: list[Source]) -> list[Source]:
             weight=source.config.weight if first.config.weight is None else first.config.weight,
         )
         united[name] = dataclasses.replace(
-            first, config=config, files=first.files + source.files, skipped=first.skipped + source.skipped
+            first,
+            config=config,
+            files=first.files + source.files,
+            skipped=first.skipped + source.skipped,
+            stream=first.stream or source.stream,
         )
     return list(united.values())
 

@@ -11,18 +11,19 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict
 
 from bgeprep import _native, reshard
 from bgeprep.config import CleanConfig, PrepConfig, SourceConfig, from_dict, load_config
-from bgeprep.errors import ConfigError, CorpusError, ShardError
+from bgeprep.errors import ConfigError, ShardError
 from bgeprep.exclude import Benchmark, find_benchmarks
-from bgeprep.inputs import ArrowStream, InputFile, Source
+from bgeprep.inputs import Source
 from bgeprep.objects import is_url
 from bgeprep.scores import Scores, find_scores
 from bgeprep.staging import staged
+from bgeprep.streams import passed_over, spool_recipes, spool_streams
 
 __all__ = ["RunOptions", "ShardResult", "make", "parse_bytes", "shard"]
 
@@ -73,6 +74,7 @@ class ShardResult:
         skipped_files: files of the input folder that hold no data by their name.
         sources: names of the sources found.
         warnings: what is odd about the benchmarks to exclude.
+        passed_over: by source, how many entries of raw files its recipe made no record of, by reason.
     """
 
     path: Path | str
@@ -86,6 +88,7 @@ class ShardResult:
     skipped_files: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    passed_over: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def parse_bytes(text: str | int) -> int:
@@ -159,18 +162,17 @@ def shard(
         raise ConfigError("in: no input given; hint: --in FOLDER, or sources in a config file")
     sources = reshard.find_all(paths, settings)
     with staged(url, tmp) if url else nullcontext(Path(out)) as folder:
-        spool = folder / ".work-streams"
+        target = _Target(folder, url, None if url else tmp, overwrite)
         try:
-            sources += _spool_streams(streams, spool, len(sources))
+            sources += spool_streams(streams, target.spool, len(sources))
             sources = reshard.unite([_override(source, source_overrides or {}, settings.clean) for source in sources])
             sources = reshard.choose(sources, only_sources, drop_sources)
             settings = reshard.settle_dedup(settings, sources)
             sources += reshard.against(settings.against)
-            target = _Target(folder, url, None if url else tmp, overwrite)
             return _run(settings, sources, target, threads, parse_bytes(memory), report)
         finally:
-            if streams:
-                shutil.rmtree(spool, ignore_errors=True)
+            if target.spool.exists():
+                shutil.rmtree(target.spool, ignore_errors=True)
 
 
 def make(
@@ -202,6 +204,13 @@ class _Target:
     url: str | None
     tmp: str | os.PathLike[str] | None
     overwrite: bool
+
+    @property
+    def spool(self) -> Path:
+        """Where streams are written down before they are read: beside the work files, a folder for each set."""
+        if not self.tmp:
+            return self.out / ".work-streams"
+        return Path(self.tmp) / f"bgeprep-streams-{hashlib.sha256(os.fsencode(self.out.resolve())).hexdigest()[:16]}"
 
 
 def _run(
@@ -235,8 +244,11 @@ def _run(
             unsent, path=url, up_to_date=False, resumed=True, sources=names, skipped_files=skipped
         )
     # Named once: a log of ten thousand files would be longer than the manifest.
-    folders = sorted({_folder(file) for source in sources for file in source.files})
+    folders = sorted({folder for source in sources for folder in _folders(source)})
+    sources = spool_recipes(sources, target.spool)
+    passed = passed_over(sources)
     log = {"threads": threads, "memory": memory, "inputs": folders[:100], "started": round(time.time(), 3)}
+    log |= {"passed_over": passed} if passed else {}
     options = RunOptions(
         threads=threads, memory=memory, out=out, work=work, fingerprint=fingerprint, log=json.dumps(log)
     )
@@ -257,11 +269,16 @@ def _run(
         skipped_files=skipped,
         sources=names,
         warnings=tuple(made["warnings"]),
+        passed_over=passed,
     )
 
 
-def _folder(file: InputFile) -> str:
-    return file.path.rpartition("/")[0] if isinstance(file.path, str) else str(file.path.resolve().parent)
+def _folders(source: Source) -> set[str]:
+    """Where the files of a source lie; the raw files of a recipe as they are named."""
+    if source.stream:
+        return {os.path.abspath(path) for path in source.config.path}  # noqa: PTH100 - a glob stays one
+    paths = (file.path for file in source.files)
+    return {path.rpartition("/")[0] if isinstance(path, str) else str(path.resolve().parent) for path in paths}
 
 
 def _complete_set(out: Path | str, fingerprint: str, overwrite: bool) -> ShardResult | None:
@@ -311,6 +328,8 @@ def _resolved(settings: PrepConfig, sources: list[Source], benchmarks: list[Benc
             continue
         entry = dataclasses.asdict(source.config)
         del entry["path"]
+        # named only where there is one: a set that was made without recipes keeps its hash
+        entry = {key: value for key, value in entry.items() if value or key not in ("recipe", "options")}
         entry["priority"] = source.priority
         plain["sources"].append(entry)
     return plain
@@ -345,30 +364,3 @@ def _fingerprint(resolved: str, sources: list[Source], benchmarks: list[Benchmar
         for one in benchmark.files:
             digest.update(f"\0{benchmark.name}\0{one.role}\0{one.origin}\0{one.bytes}\0{one.modified}".encode())
     return digest.hexdigest()
-
-
-def _spool_streams(streams: Mapping[str, Any], folder: Path, first_priority: int) -> list[Source]:
-    """Writes Arrow streams to files, so that they can be read like any other input."""
-    sources = []
-    for number, (name, stream) in enumerate(streams.items()):
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"stream-{number:05d}"
-        _native.spool(_record_batches(name, stream), path)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else None
-            content = digest.hexdigest() if digest else hashlib.sha256(file.read()).hexdigest()
-        # The content stands in for the time of change: the same stream again is up to date.
-        modified = int(content[:15], 16)
-        file_entry = InputFile(path=path, origin=name, bytes=path.stat().st_size, modified=modified)
-        config = SourceConfig(name=name, path=(name,), format="arrow")
-        sources.append(Source(config, (file_entry,), first_priority + number))
-    return sources
-
-
-def _record_batches(name: str, stream: object) -> ArrowStream:
-    """Anything that can give Arrow → an object with `__arrow_c_stream__` that streams."""
-    if hasattr(stream, "collect_batches"):
-        return cast("ArrowStream", stream.collect_batches(maintain_order=True))
-    if hasattr(stream, "__arrow_c_stream__"):
-        return cast("ArrowStream", stream)
-    raise CorpusError(f"source {name}: expected an Arrow stream or a polars frame, found {type(stream).__name__}", name)

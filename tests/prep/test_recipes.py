@@ -15,7 +15,6 @@ import bgeprep
 from bgeprep import ConfigError, CorpusError, recipes
 from bgeprep.cli import main
 from bgeprep.convert import convert
-from bgeprep.recipes import wikipedia
 from bgeprep.recipes.wikipedia import plain_text
 
 HEADER = """<mediawiki xml:lang="zh"><siteinfo><namespaces>
@@ -58,10 +57,12 @@ def dump(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_dump_gives_its_articles_each_time_and_counts_the_rest(dump: Path) -> None:
-    stream = wikipedia.read(dump)["wikipedia"]
+    stream = recipes.read("wikipedia", dump)["wikipedia"]
     first = pl.concat(list(stream))
     assert first.height == 2001
-    assert first.row(0) == ("A & B", "Der Fluss ist lang & breit.\nEin Buch.")
+    assert first.row(0) == ("A & B", "Der Fluss ist lang & breit.\nEin Buch.", dump.name, 1)
+    assert first["origin_line"].to_list()[1:] == list(range(8, 2008))
+    assert stream.purpose.language == "de"
     assert first["title"].to_list()[1:] == [f"Page {number}" for number in range(2000)]
     counts = stream.tally.as_dict()
     expected = {"broken_page": 1, "no_text": 1, "no_wikitext": 1, "other_namespace": 1, "redirect": 2}
@@ -69,7 +70,7 @@ def test_a_dump_gives_its_articles_each_time_and_counts_the_rest(dump: Path) -> 
     assert counts["examples"]["redirect"] == [f"{dump.name}, page 2: Old", f"{dump.name}, page 3: 旧"]
     assert pl.DataFrame(stream).equals(first)
     assert stream.tally.as_dict() == counts
-    many = wikipedia.read([dump.parent], processes=2)["wikipedia"]
+    many = recipes.read("wikipedia", [dump.parent], processes=2)["wikipedia"]
     assert pl.concat(list(many)).equals(first)
     assert many.tally.as_dict() == counts
 
@@ -77,11 +78,11 @@ def test_a_dump_gives_its_articles_each_time_and_counts_the_rest(dump: Path) -> 
 def test_converted_or_streamed_it_is_the_same_set_of_texts(dump: Path, tmp_path: Path) -> None:
     flags = ["convert", "--recipe", "wikipedia", "--in", str(dump), "--out", str(tmp_path / "texts"), "--quiet"]
     assert main([*flags, "--processes", "1"]) == 0
-    assert {path.name for path in (tmp_path / "texts").iterdir()} == {"wikipedia.jsonl", "_recipe.json"}
+    assert {path.name for path in (tmp_path / "texts").iterdir()} == {"wikipedia.jsonl", "_recipe.json", "mix.toml"}
     summary = json.loads((tmp_path / "texts/_recipe.json").read_text(encoding="utf-8"))
     assert summary["sources"]["wikipedia"]["passed_over"]["redirect"] == 2
     bgeprep.shard(tmp_path / "texts", tmp_path / "a")
-    bgeprep.shard(wikipedia.read(dump), tmp_path / "b")
+    bgeprep.shard(recipes.read("wikipedia", dump), tmp_path / "b")
     a, b = bgeprep.open(tmp_path / "a"), bgeprep.open(tmp_path / "b")
     assert a.kind == b.kind == "text"
     assert {(row["title"], row["text"]) for row in a} == {(row["title"], row["text"]) for row in b}
@@ -98,7 +99,7 @@ def test_what_is_no_dump_or_half_of_one_says_so(dump: Path, tmp_path: Path) -> N
             convert("wikipedia", tmp_path / name, tmp_path / "out")
         assert not list((tmp_path / "out").iterdir()), "nothing half-written stays"
         with pytest.raises(CorpusError, match=said):
-            bgeprep.shard(wikipedia.read(tmp_path / name), tmp_path / "set")
+            bgeprep.shard(recipes.read("wikipedia", tmp_path / name), tmp_path / "set")
     with pytest.raises(ConfigError, match="did you mean wikipedia"):
         convert("wikipdia", dump, tmp_path / "out")
 

@@ -225,6 +225,9 @@ def _notes(result: ShardResult) -> list[str]:
         notes.append(f"files without a record: {_some(result.empty_files)}")
     if result.skipped_files:
         notes.append(f"files left out by their name: {_some(result.skipped_files)}")
+    for source, reasons in result.passed_over.items():
+        said = ", ".join(f"{reason} {number:,}" for reason, number in reasons.items())
+        notes.append(f"{source}: its recipe passed over {said}")
     notes += [f"warning: {warning}" for warning in result.warnings]
     if len(result.sources) > 100:
         notes.append(f"warning: {len(result.sources)} sources; hint: put files of one kind into one folder each")

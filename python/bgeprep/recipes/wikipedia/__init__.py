@@ -1,140 +1,93 @@
-"""Wikipedia dumps (pages-articles, XML) → documents: the articles, without markup, redirects and other pages."""
+"""Wikipedia: articles as documents, from a dump (pages-articles, XML) or from Hugging Face's rows of plain text."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
-from itertools import chain
-from multiprocessing import get_context
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bgeprep.errors import CorpusError
-from bgeprep.inputs import natural_key
 from bgeprep.recipes import Recipe
-from bgeprep.recipes.stream import Stream, Tally
-from bgeprep.recipes.wikipedia.dump import FILE_AND_CATEGORY, pages_of, raw_pages, read_namespaces
+from bgeprep.recipes.json_lines import objects, text_fields
+from bgeprep.recipes.parquet import is_parquet, parquet_objects
+from bgeprep.recipes.stream import Stream, Tally, texts
+from bgeprep.recipes.wikipedia.articles import articles
 from bgeprep.recipes.wikipedia.markup import plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    import polars as pl
+    from bgeprep.recipes.raw import Raw, RawFile
+    from bgeprep.recipes.stream import TextRow
 
-__all__ = ["RECIPE", "plain_text", "read"]
+__all__ = ["RECIPE", "WHERE", "hosted_rows", "is_dump", "language_of", "plain_text", "wikipedia_files"]
 
-_DUMP = re.compile(r"\.(xml(-p\d+p\d+)?|bz2|gz)$")
-_ARTICLE = "0"
-_WIKITEXT = "wikitext"
-_REDIRECT = re.compile(r"\s*#\s*(redirect|重定向|重新導向)\b", re.IGNORECASE)
+WHERE = (
+    "https://dumps.wikimedia.org/<language>wiki/latest/: the file <language>wiki-latest-pages-articles.xml.bz2, "
+    "or its multistream form, or the numbered parts of either, packed as it is; or the Parquet files of "
+    "https://huggingface.co/datasets/wikipedia (20220301.en and others; RetroMAE took 20200501.en)"
+)
 
-Made = tuple[list[str], list[str], list[tuple[str, int, str]]]
-"""Titles, texts, and what was passed over: reason, place among the pages, title."""
-
-
-def read(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, processes: int = 1) -> dict[str, Stream]:
-    """The articles of dumps, with `title` and `text`, in the order of the dump.
-
-    Args:
-        paths: dump files (`.xml`, `.xml.bz2`, `.xml.gz`) or folders of them.
-        processes: how many take markup off; above 1, a script that calls this needs the usual
-            `if __name__ == "__main__"`. Decides no byte.
-
-    Returns:
-        The one source `wikipedia`, as `bgeprep.shard` takes it.
-
-    Raises:
-        CorpusError: a path without a dump; while the stream is read, a damaged dump.
-    """
-    import polars as pl
-
-    files = _find([paths] if isinstance(paths, (str, os.PathLike)) else paths)
-    return {"wikipedia": Stream({"title": pl.String, "text": pl.String}, partial(_frames, files, processes))}
+_FILES = r"\.(xml(-p\d+p\d+)?|bz2|gz|parquet|jsonl|json)$"
+_HOSTED = re.compile(r"\.(parquet|jsonl|json|jsonl\.gz|json\.gz)$", re.IGNORECASE)
+_LANGUAGE = re.compile(r"(?:^|/)([a-z]{2,3})wiki[-_]|(?:^|/)\d{8}\.([a-z]{2,3})\b")
 
 
-def _find(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise CorpusError(f"{path}: no such file or folder", str(path))
-        inside = [one for one in path.iterdir() if _DUMP.search(one.name)] if path.is_dir() else [path]
-        if not inside:
-            raise CorpusError(f"{path}: expected dumps (.xml, .xml.bz2, .xml.gz), found none", str(path))
-        found += sorted(inside, key=lambda one: natural_key(one.name))
-    return found
+def read(raw: Raw) -> dict[str, Stream]:
+    """The one source `wikipedia`: articles with `title` and `text`, in the order of the files."""
+    files = wikipedia_files(raw)
+    return {"wikipedia": texts(partial(_rows, files, raw.processes), language_of(files, raw))}
 
 
-def _frames(files: list[Path], processes: int, tally: Tally) -> Iterator[pl.DataFrame]:
-    import polars as pl
-
+def _rows(files: list[RawFile], processes: int, tally: Tally) -> Iterator[TextRow]:
     for file in files:
-        names = frozenset(name for key, name in read_namespaces(file).items() if key in FILE_AND_CATEGORY)
-        first = 1
-        for pages, (titles, texts, passed_over) in _made(file, names, processes):
-            for reason, place, title in passed_over:
-                tally.pass_over(reason, f"{file.name}, page {first + place}: {title}")
-            first += pages
-            if titles:
-                yield pl.DataFrame({"title": titles, "text": texts})
-
-
-def _made(file: Path, names: frozenset[str], processes: int) -> Iterator[tuple[int, Made]]:
-    """Numbers of pages and what was made of them, in order."""
-    if processes == 1:
-        yield from ((len(raw), _articles(raw, names)) for raw in raw_pages(file))
-        return
-    # spawned, not forked: polars has threads, which a fork would lose
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        waiting: deque[tuple[int, Future[Made]]] = deque()
-        for raw in raw_pages(file):
-            waiting.append((len(raw), pool.submit(_articles, raw, names)))
-            if len(waiting) > 2 * processes:
-                number, made = waiting.popleft()
-                yield number, made.result()
-        yield from ((number, made.result()) for number, made in waiting)
-
-
-def _articles(raw: list[bytes], names: frozenset[str]) -> Made:
-    titles: list[str] = []
-    texts: list[str] = []
-    passed_over: list[tuple[str, int, str]] = []
-    for place, page in enumerate(pages_of(raw)):
-        reason = None
-        text = ""
-        if page.title is None or page.namespace is None:
-            reason = "broken_page"
-        elif page.namespace != _ARTICLE:
-            reason = "other_namespace"
-        elif page.redirect or _REDIRECT.match(page.text or ""):
-            reason = "redirect"
-        elif page.model not in (None, _WIKITEXT):
-            reason = "no_wikitext"
+        if is_dump(file):
+            yield from articles(file, processes, plain_text, tally)
         else:
-            text = plain_text(page.text or "", hidden_namespaces=names)
-            reason = None if text else "no_text"
-        if reason:
-            passed_over.append((reason, place, page.title or ""))
-        else:
-            titles.append(page.title or "")
-            texts.append(text)
-    return titles, texts, passed_over
+            yield from ((title, text, file.origin, number) for number, title, text in hosted_rows(file, tally))
+
+
+def wikipedia_files(raw: Raw) -> list[RawFile]:
+    """The dumps and tables among the raw files."""
+    return raw.matching(_FILES, expected="dumps (.xml, .xml.bz2, .xml.gz) or rows (.parquet, .jsonl)")
+
+
+def is_dump(file: RawFile) -> bool:
+    """Whether a file is to be read as a dump in XML."""
+    return not (_HOSTED.search(file.origin) or is_parquet(file))
+
+
+def language_of(files: list[RawFile], raw: Raw) -> str:
+    """The language that was asked for, or that the names of the files give away (`enwiki-…`, `20220301.en`)."""
+    names = (str(file.path) for file in files)
+    found = next((one for name in names if (one := _LANGUAGE.search(name))), None)
+    return raw.options.get("language") or (found[1] or found[2] if found else "")
+
+
+def hosted_rows(file: RawFile, tally: Tally) -> Iterator[tuple[int, str, str]]:
+    """Number, title and text of the rows `{"id", "url", "title", "text"}` of a file."""
+    rows: Iterator[tuple[int, dict[str, Any]]]
+    rows = parquet_objects(file, ["title", "text"]) if is_parquet(file) else objects(file, tally)
+    for number, row in rows:
+        if found := text_fields(row, ["title", "text"], tally, f"{file.origin}, row {number}"):
+            yield number, found[0], found[1]
 
 
 RECIPE = Recipe(
     name="wikipedia",
     kind="text",
+    stages=("pre-training",),
+    languages=(),
     about="articles of a Wikipedia in any language, without markup",
-    where="https://dumps.wikimedia.org/<language>wiki/latest/: the file <language>wiki-latest-pages-articles.xml.bz2, "
-    "or its multistream form, or the numbered parts of either; packed as it is",
+    where=WHERE,
     licence="CC BY-SA 4.0 (texts before June 2023: CC BY-SA 3.0), and GFDL",
-    raw="MediaWiki XML: <page> with <title>, <ns>, <redirect> and <revision><text> in wiki markup; plain, bzip2, gzip",
+    raw="MediaWiki XML: <page> with <title>, <ns>, <redirect> and <revision><text> in wiki markup; plain, bzip2, gzip. "
+    'Or rows {"id","url","title","text"} in plain text, as Parquet or JSON lines',
     makes="one document an article: title, text. Passed over and counted: redirect, other_namespace (all but "
     "articles), "
     "no_wikitext, no_text (nothing is left without markup), broken_page. Templates, tables, references, files, "
-    "formulas, headings and the sections of references and links go; the texts of links and lists stay",
+    "formulas, headings and the sections of references and links go; the texts of links and lists stay. "
+    "Of rows: missing_field, no_text, empty_text",
     citation="Wikimedia Foundation, Wikimedia Downloads, https://dumps.wikimedia.org",
-    read=lambda paths, processes: read(chain(paths), processes=processes),
+    options={"language": "language tag of the texts (from the names of the files)"},
+    read=read,
 )

@@ -6,14 +6,13 @@ ends at the first `</page>`, and no XML parser (nor its entities) is needed to f
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import html
 import re
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from bgeprep.errors import CorpusError
+from bgeprep.recipes.opened import opened, read_block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FILE_AND_CATEGORY", "Page", "pages_of", "raw_pages", "read_namespaces"]
 
-_BLOCK = 1 << 20
 _HEADER = 1 << 20
 _LONGEST_PAGE = 64 << 20
 """Bytes from which what looks like a page is damage: MediaWiki takes no text above 2 MiB."""
@@ -53,10 +51,10 @@ def raw_pages(path: Path) -> Iterator[list[bytes]]:
         CorpusError: no MediaWiki dump, a damaged or truncated one, or a page above 64 MiB.
         OSError: the file cannot be read.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         pending, number = b"", 0
         scanned = 0
-        while block := _read(file, path):
+        while block := read_block(file, path):
             pending += block
             *whole, rest = _split(pending, scanned)
             number += len(whole)
@@ -89,9 +87,9 @@ def _split(pending: bytes, scanned: int) -> list[bytes]:
 
 def read_namespaces(path: Path) -> dict[str, str]:
     """Key → name of the namespaces that the header of a dump lists; empty if it has none."""
-    with _opened(path) as file:
+    with opened(path) as file:
         head = b""
-        while b"<page>" not in head and len(head) < _HEADER and (block := _read(file, path)):
+        while b"<page>" not in head and len(head) < _HEADER and (block := read_block(file, path)):
             head += block
     head = head.partition(b"<page>")[0]
     return {key.decode(): html.unescape(name.decode("utf-8", "replace")) for key, name in _NAMESPACE.findall(head)}
@@ -105,30 +103,6 @@ def pages_of(raw: list[bytes]) -> Iterator[Page]:
             html.unescape(found[-1].decode("utf-8", "replace")) if found else None for found in fields.values()
         )
         yield Page(title, namespace, model, b"<redirect " in page, text)
-
-
-def _opened(path: Path) -> IO[bytes]:
-    with path.open("rb") as file:
-        magic = file.read(6)
-    if magic.startswith(b"BZh"):
-        return cast("IO[bytes]", bz2.open(path))
-    if magic.startswith(b"\x1f\x8b"):
-        return cast("IO[bytes]", gzip.open(path))
-    if magic.startswith((b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd", b"PK")):
-        raise CorpusError(f"{path}: expected .xml, .xml.bz2 or .xml.gz; hint: unpack it", str(path))
-    return path.open("rb")
-
-
-def _read(file: IO[bytes], path: Path) -> bytes:
-    try:
-        return file.read(_BLOCK)
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise CorpusError(f"{path}: damaged or truncated: {error}; hint: fetch it again", str(path)) from error
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        # bz2 says by a bare OSError that a stream is damaged
-        raise CorpusError(f"{path}: damaged: {error}; hint: fetch it again", str(path)) from error
 
 
 def _no_dump(path: Path) -> CorpusError:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import html
 import re
 
-__all__ = ["plain_text"]
+__all__ = ["NO_PROSE", "plain_text"]
 
 # elements that go with their content
 _GONE = frozenset(
@@ -149,7 +149,7 @@ _SPACES = re.compile(r"[ \t\u00a0]+")
 _SPACE_BEFORE = re.compile(r" (?=[,.;:!?)](?:\s|$))")
 
 # sections that are lists of references and links, in English and Chinese
-_NO_PROSE = frozenset(
+NO_PROSE = frozenset(
     {
         *("references", "external links", "see also", "further reading", "notes", "notes and references", "footnotes"),
         *("bibliography", "sources", "citations", "works cited", "references and notes", "external link", "gallery"),
@@ -185,13 +185,14 @@ _NO_PROSE = frozenset(
 )
 
 
-def plain_text(markup: str, *, hidden_namespaces: frozenset[str] = frozenset()) -> str:
+def plain_text(markup: str, *, hidden_namespaces: frozenset[str] = frozenset(), headings: bool = False) -> str:
     """The running text of a page.
 
     Args:
         markup: wiki markup, as it stands in a dump once the XML is taken off.
         hidden_namespaces: names of the namespaces of files and categories in the wiki's language; the English and
             Chinese ones are known.
+        headings: headings stay, as lines `== heading ==` whatever their level.
 
     Returns:
         One line a paragraph or list item, no blank lines; empty if nothing is left.
@@ -202,7 +203,7 @@ def plain_text(markup: str, *, hidden_namespaces: frozenset[str] = frozenset()) 
     text = _without_brackets(text, _HIDDEN | {name.casefold() for name in hidden_namespaces})
     text = _EXTERNAL.sub(lambda found: found[1].strip(), text)
     text = _SWITCH.sub("", _QUOTES.sub("", text))
-    lines = (_tidy(html.unescape(line)) for line in _prose(text.split("\n")))
+    lines = (_tidy(html.unescape(line)) for line in _prose(text.split("\n"), headings))
     text = "\n".join(line for line in lines if any(map(str.isalnum, line)) or "\x01" in line)
     return re.sub("\x01(\\d+)\x01", lambda found: html.unescape(aside[int(found[1])]), text)
 
@@ -336,7 +337,7 @@ def _template(content: str) -> str:
     return plain[number - 1] if 0 < number <= len(plain) else ""
 
 
-def _prose(lines: list[str]) -> list[str]:
+def _prose(lines: list[str], headings: bool) -> list[str]:
     """The lines of running text, without headings, list marks and sections that hold none."""
     kept = []
     skipped = 0
@@ -344,7 +345,9 @@ def _prose(lines: list[str]) -> list[str]:
         if found := _HEADING.match(line):
             level, title = len(found[1]), found[2].strip().casefold()
             if not skipped or level <= skipped:
-                skipped = level if title in _NO_PROSE else 0
+                skipped = level if title in NO_PROSE else 0
+                if headings and not skipped:
+                    kept.append(f"== {found[2].strip()} ==")
         elif line and not skipped and line[0] not in "|!" and not line.startswith("----"):
             mark = _LIST_MARK.match(line)
             kept.append(line[mark.end() :] if mark else line)

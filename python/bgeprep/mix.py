@@ -1,0 +1,45 @@
+"""`mix.toml`: the sources that `bgeprep convert` wrote to a folder, as a config for `bgeprep shard`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from bgeprep.config import load_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bgeprep.recipes.purpose import Purpose
+
+__all__ = ["MIX", "add_to_mix"]
+
+MIX = "mix.toml"
+_HEAD = """\
+# Written by `bgeprep convert`, which adds sources and leaves alone what stands here: give weights, drop a source.
+# bgeprep shard --config {folder}/mix.toml --out shards/
+"""
+
+
+def add_to_mix(folder: Path, name: str, kind: str, purpose: Purpose) -> None:
+    """Adds a source, whose records lie beside it in `<name>.jsonl`, to the mix of a folder; one that is there stays.
+
+    Raises:
+        ConfigError: a mix that is there already, and no config.
+        OSError: the operating system refused.
+    """
+    path = folder / MIX
+    text = path.read_text(encoding="utf-8") if path.exists() else _HEAD.format(folder=folder.name or ".")
+    if path.exists() and any(source.name == name for source in load_config(path).sources):
+        return
+    values = {"name": name, "path": f"{name}.jsonl"}
+    if kind == "pairs":
+        values |= {"task": purpose.task, "language": purpose.language, "instruction": purpose.instruction}
+    else:
+        values |= {"language": purpose.language}
+    # a JSON string is a TOML string
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value]
+    text += "\n[[sources]]\n" + "\n".join(lines) + "\n"
+    beside = folder / f".{MIX}.part"
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
