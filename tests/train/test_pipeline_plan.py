@@ -146,3 +146,18 @@ def test_the_files_that_come_along_are_whole(name: str) -> None:
     if name.startswith("pipeline"):
         for places in plan.steps["labelled"].inputs().values():
             assert all(Path(place).exists() for place in places)
+
+
+@pytest.mark.parametrize("name", ["bge-en", "bge-zh"])
+def test_recipes_that_a_mix_names_make_what_its_step_needs(name: str) -> None:
+    from bgeprep import recipes
+
+    config = read_pipeline(ROOT / "configs" / f"{name}.toml")
+    named = [
+        (step.name, recipes.find(source["recipe"]).kind)
+        for step in config.steps
+        for source in step.sources
+        if "recipe" in source
+    ]
+    assert len(named) > 10
+    assert all((kind == "text") == (step == "texts") for step, kind in named)
