@@ -107,7 +107,7 @@ demo: install ## from pairs to a trained, measured, exported model, in ten minut
 	PATH="$(BIN):$$PATH" examples/demo/run.sh
 
 .PHONY: pipeline
-pipeline: install ## the whole path from random weights, English and Chinese, in 25 minutes on two cores; options in ARGS
+pipeline: install ## the whole path from random weights, English and Chinese, a core each; options in ARGS="--set seeds=1,2"
 	PATH="$(BIN):$$PATH" examples/pipeline/run.sh $(ARGS)
 
 .PHONY: bench

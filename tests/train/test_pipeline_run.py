@@ -16,7 +16,7 @@ import pytest
 from bgetrain.errors import ConfigError, LaunchError
 from bgetrain.pipeline.config import read_pipeline
 from bgetrain.pipeline.plan import Plan, Step, make_plan
-from bgetrain.pipeline.record import PipelineError, opened_record
+from bgetrain.pipeline.record import Entry, PipelineError, opened_record
 from bgetrain.pipeline.runner import Launch, run_steps
 from bgetrain.pipeline.screen import Screen
 
@@ -137,6 +137,38 @@ def test_a_step_that_fails_says_why_and_what_to_do(folder: Path) -> None:
     assert "the same command goes on" in caught.value.hint
     write_rows(folder, 5)
     assert set(states(plan_of(folder)).values()) == {"done"}
+
+
+def test_a_replacement_that_was_killed_at_once_still_replaces(folder: Path) -> None:
+    """The record says `begun` and the old output is still there: the same call must not stumble over it."""
+    states(plan_of(folder))
+    path = folder / "out" / "pipeline.json"
+    before = (folder / "out" / "pairs" / "manifest.json").read_bytes()
+    plan = plan_of(folder, least="4")
+    with opened_record(plan.folder) as record:
+        step = plan.steps["pairs"]
+        made_of = record.made_of(step, plan.steps)
+        record.write("pairs", Entry(made_of=made_of, state="begun", replaces=True))
+    assert states(plan)["pairs"] == "done"
+    assert (folder / "out" / "pairs" / "manifest.json").read_bytes() != before
+    assert not json.loads(path.read_text())["steps"]["pairs"]["replaces"]
+
+
+def test_checkpoints_of_other_settings_are_gone_before_training_begins(folder: Path) -> None:
+    (folder / "pipeline.toml").write_text(
+        'output_dir = "unused"\n[[steps]]\nname = "run"\nrun = "bgetrain train"\n'
+        f'flags = {{ data = "{folder / "raw"}", learning_rate = 1e-3, model_name_or_path = "{folder / "raw"}" }}\n',
+        encoding="utf-8",
+    )
+    (folder / "out" / "run" / "checkpoint-5").mkdir(parents=True)
+    plan = plan_of(folder)
+    with opened_record(plan.folder) as record:
+        record.write("run", Entry(made_of="other settings", state="begun"))
+    with pytest.raises(PipelineError, match="run: bgetrain train ended with exit code"):
+        states(plan)
+    assert not (folder / "out" / "run" / "checkpoint-5").exists()
+    words = (folder / "out" / "logs" / "run.log").read_text().splitlines()[0]
+    assert words.endswith("--overwrite_output_dir")
 
 
 def test_what_nobody_remembers_is_not_overwritten(folder: Path) -> None:

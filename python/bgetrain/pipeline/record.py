@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import glob
 import json
 import os
 import sys
@@ -50,6 +51,7 @@ class Entry:
         identity: of the output, when it was done.
         files: hash of the names, sizes and times of its files then: where these are the same, nothing is read again.
         seconds: that it took in all, over several starts.
+        replaces: whether it took the place of an output of something else, which may still be there until it is done.
     """
 
     made_of: str
@@ -57,6 +59,7 @@ class Entry:
     identity: str = ""
     files: str = ""
     seconds: float = 0.0
+    replaces: bool = False
 
 
 class Record:
@@ -127,6 +130,10 @@ class Record:
         files = hash_of(listing(step.out))
         self.write(step.name, Entry(made_of=made_of, state="done", identity=identity, files=files, seconds=seconds))
 
+    def stop(self, name: str, seconds: float) -> None:
+        """Remembers how long a step ran that is not done."""
+        self.write(name, dataclasses.replace(self._entries[name], seconds=seconds))
+
     def made_of(self, step: Step, steps: dict[str, Step]) -> str:
         """The hash of a step's command and of all it reads.
 
@@ -159,7 +166,7 @@ class Record:
             return found
         if flag in VERBS[step.run].models or "://" in place:
             return place
-        matched = sorted(Path().glob(place)) if "*" in place and not Path(place).is_absolute() else []
+        matched = sorted(map(Path, glob.glob(place, recursive=True))) if "*" in place else []  # noqa: PTH207 - may be absolute
         if not matched and "*" not in place:
             raise ConfigError(f"{step.name}: --{flag} {place}: no such file or folder, or an empty one")
         return hash_of([[str(one), listing(one)] for one in matched] or place)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,8 +138,14 @@ def _start(plan: Plan, step: Step, record: Record, launch: Launch, screen: Scree
             hint="remove it, or choose another --output_dir",
         )
     seconds = before.seconds if before is not None and goes_on else 0.0
-    record.write(step.name, Entry(made_of=made_of, state="begun", seconds=seconds))
-    words = [*step.words(), *write_mix(step, plan.folder), *_continuing(step, goes_on=goes_on, anew=before is not None)]
+    replaces = before is not None and (before.replaces if goes_on else True)
+    if not goes_on:
+        # a kill right after this line must not leave checkpoints of other settings to go on from
+        for checkpoint in step.out.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+    record.write(step.name, Entry(made_of=made_of, state="begun", seconds=seconds, replaces=replaces))
+    more = _continuing(step, goes_on=goes_on, begun_before=before is not None, replaces=replaces)
+    words = [*step.words(), *write_mix(step, plan.folder), *more]
     command = [*launch.command(step), *words]
     log = plan.folder / "logs" / f"{step.name}.log"
     log.parent.mkdir(exist_ok=True)
@@ -161,7 +168,7 @@ def _holds_something(out: Path) -> bool:
     return out.is_file() or (out.is_dir() and any(out.iterdir()))
 
 
-def _continuing(step: Step, *, goes_on: bool, anew: bool) -> list[str]:
+def _continuing(step: Step, *, goes_on: bool, begun_before: bool, replaces: bool) -> list[str]:
     """The flags that say what to do with what is there already."""
     verb = VERBS[step.run]
     if not verb.overwrite:
@@ -169,8 +176,8 @@ def _continuing(step: Step, *, goes_on: bool, anew: bool) -> list[str]:
     if step.run == "bgetrain train":
         if goes_on and any(step.out.glob("checkpoint-*")):
             return ["--resume_from_checkpoint", "last"]
-        return [verb.overwrite] if anew else []
-    return [verb.overwrite] if anew and (verb.anew or not goes_on) else []
+        return [verb.overwrite] if begun_before else []
+    return [verb.overwrite] if replaces or (verb.anew and begun_before) else []
 
 
 def _end_with_parent() -> None:
@@ -186,7 +193,7 @@ def _end(one: _Running, record: Record, screen: Screen) -> None:
         record.finish(one.step, one.made_of, seconds)
         screen.say(one.step.name, "done", seconds=seconds)
         return
-    record.write(one.step.name, Entry(made_of=one.made_of, state="begun", seconds=seconds))
+    record.stop(one.step.name, seconds)
     screen.say(one.step.name, "failed", seconds=seconds)
     said = _last_lines(one.log)
     how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
@@ -217,5 +224,5 @@ def _stop(running: list[_Running], record: Record, screen: Screen) -> None:
             one.process.wait()
         entry = record[one.step.name]
         seconds = time.monotonic() - one.since + (entry.seconds if entry else 0.0)
-        record.write(one.step.name, Entry(made_of=one.made_of, state="begun", seconds=seconds))
+        record.stop(one.step.name, seconds)
         screen.say(one.step.name, "stopped", seconds=seconds)
