@@ -106,6 +106,10 @@ format: $(VENV)/.installed ## format Rust and Python in place
 demo: install ## from pairs to a trained, measured, exported model, in ten minutes on two cores
 	PATH="$(BIN):$$PATH" examples/demo/run.sh
 
+.PHONY: pipeline
+pipeline: install ## the whole path from random weights, English and Chinese, a core each; options in ARGS="--set seeds=1,2"
+	PATH="$(BIN):$$PATH" examples/pipeline/run.sh $(ARGS)
+
 .PHONY: bench
 bench: install ## criterion benches, then the peers (each in .venv-peers/<name>); minutes to an hour
 	cargo bench --locked --package bgeprep-bench

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _HELP = """\
-usage: bgetrain {vocab,train,encode,cluster,score,mine,evaluate,report,merge} ...
+usage: bgetrain {vocab,train,encode,cluster,score,mine,evaluate,report,merge,pipeline} ...
 
   vocab      train a WordPiece vocabulary on shard sets, to start a model from scratch
   train      pre-train or fine-tune an encoder on a shard set  (the same as `torchrun python/train.py`)
@@ -24,11 +24,12 @@ usage: bgetrain {vocab,train,encode,cluster,score,mine,evaluate,report,merge} ..
   evaluate   measure models on retrieval, sentence pairs and mteb, and compare them
   report     make the page of a run again, finished or not (report.html)
   merge      average the weights of models
+  pipeline   all of it: raw texts to a measured model, each step only where it has to
 
 `bgetrain VERB --help` says more. Data is prepared by `bgeprep`.
 """
 
-_VERBS = ("vocab", "train", "encode", "cluster", "score", "mine", "evaluate", "report", "merge")
+_VERBS = ("vocab", "train", "encode", "cluster", "score", "mine", "evaluate", "report", "merge", "pipeline")
 _MODULES = {
     "vocab": "bgetrain.vocab",
     "encode": "bgetrain.encode_texts",
@@ -37,6 +38,7 @@ _MODULES = {
     "score": "bgetrain.score",
     "mine": "bgetrain.mine",
     "merge": "bgetrain.merge",
+    "pipeline": "bgetrain.pipeline.command",
 }
 
 

@@ -251,12 +251,22 @@ def _output_folder(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ra
 
 
 def _tokenizer_folder(encoder: Encoder, folder: Path, ranks: Ranks) -> Path:
-    """A folder that holds tokenizer.json; written to the run's folder where the model has only its older form."""
+    """A folder that holds tokenizer.json in the bytes that checkpoints have, whoever wrote the model's own.
+
+    Blocks of text are cut by the hash of that file: a run that is resumed reads it from its checkpoint.
+    """
+    from tokenizers import Tokenizer
+
     from bgetrain.gather import exchange
 
-    if encoder.folder is not None and (encoder.folder / "tokenizer.json").is_file():
-        return encoder.folder
+    plain = Tokenizer.from_str(encoder.tokenizer.backend_tokenizer.to_str())
+    plain.no_truncation()
+    plain.no_padding()
+    text = plain.to_str(pretty=True)
+    own = encoder.folder / "tokenizer.json" if encoder.folder is not None else None
+    if own is not None and own.is_file() and own.read_text(encoding="utf-8") == text:
+        return own.parent
     if ranks.is_main:
-        encoder.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer.json").write_text(text, encoding="utf-8")
     exchange([0], ranks)
     return folder

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TextIO
 
-__all__ = ["Bar"]
+__all__ = ["Bar", "clock"]
 
 
 class Bar:
@@ -46,7 +46,7 @@ class Bar:
         self._drawn = now
         since, before = self._began
         rate = (done - before) / max(now - since, 1e-9)
-        left = f"{_clock((total - done) / rate)} left" if rate and done < total else f"{_clock(now - since)}"
+        left = f"{clock((total - done) / rate)} left" if rate and done < total else f"{clock(now - since)}"
         share = done / total if total else 1.0
         filled = round(20 * share)
         bar = f"[{'#' * filled}{'.' * (20 - filled)}] " if self._terminal else ""
@@ -58,7 +58,8 @@ class Bar:
         self._width = len(line) if self._terminal else 0
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as `1:02:03`, or `2:03`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
