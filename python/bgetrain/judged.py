@@ -80,7 +80,8 @@ def _queries_by_id(folder: Path, shards: str | Path, relevant: dict[str, set[str
     """Exact key and id of each judged query that a row of the set asks."""
     rows = ShardSet.open(shards).scan().select("query_exact_key", "id")
     named = rows.filter(pl.col("id").is_in(list(relevant))).unique().collect()
-    texts = read_queries(queries_file(folder, _judgements(folder)[0].stem)) if any(folder.glob("queries.jsonl*")) else {}
+    split = _judgements(folder)[0].stem
+    texts = read_queries(queries_file(folder, split)) if any(folder.glob("queries.jsonl*")) else {}
     keys = {query: text_key(text) for query, text in texts.items() if query in relevant}
     wanted = pl.Series(list(keys.values()), dtype=pl.UInt64).implode()
     there = rows.select("query_exact_key").filter(pl.col("query_exact_key").is_in(wanted)).unique().collect()
