@@ -22,6 +22,7 @@ from bgetrain.retromae.model import Scales
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from bgetrain.config import PretrainConfig
@@ -146,9 +147,10 @@ class Pretraining:
             chunks = [chosen for chosen, _ in model.encoder.chunks(lengths, self.chunk_tokens)] if len(lengths) else []
         sharding = model.encoder.sharding
         idle = 0 if sharding is None else sharding.agree(len(chunks), 0)[0]
-        for place, chosen in enumerate([None] * idle + chunks, start=1):
+        passes: list[NDArray[np.int64] | None] = [*[None] * idle, *chunks]
+        for place, chosen in enumerate(passes, start=1):
             if sharding is not None:
-                sharding.reduce_next(last and place == idle + len(chunks))
+                sharding.reduce_next(last and place == len(passes))
             if chosen is None:
                 # the blocks drop what they drop without it
                 with torch.random.fork_rng([device] if device.type == "cuda" else []):
