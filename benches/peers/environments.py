@@ -21,7 +21,13 @@ REQUIREMENTS = {
     "text-dedup": ["text-dedup==0.4.0"],
     "datatrove": ["datatrove[io,processing]==0.10.1"],
     "mining": ["sentence-transformers==6.2.0", "datasets==5.2.0", "faiss-cpu==1.15.1"],
-    "flagembedding": ["FlagEmbedding==1.4.2", "sentence-transformers==6.2.0", "datasets==5.2.0"],
+    # FlagEmbedding 1.4.2 needs what transformers 5.24 has taken away
+    "flagembedding": [
+        "FlagEmbedding==1.4.2",
+        "sentence-transformers==6.2.0",
+        "datasets==5.2.0",
+        "transformers==5.23.0",
+    ],
 }
 
 
