@@ -164,7 +164,7 @@ mod tests {
 
     /// What record `line` of `file` says, if it says something.
     fn said(file: u32, line: u64) -> Option<(String, u64)> {
-        (line % 5 != file.into()).then(|| (format!("raw-{}", line / 7 * u64::from(file)), line * 3 % 11 + 1))
+        (line % 5 != u64::from(file)).then(|| (format!("raw-{}", line / 7 * u64::from(file)), line * 3 % 11 + 1))
     }
 
     #[test]
