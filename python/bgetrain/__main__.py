@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["main"]
+__all__ = ["MODULES", "main"]
 
 _HELP = """\
 usage: bgetrain {vocab,train,encode,cluster,score,mine,evaluate,report,merge,pipeline} ...
@@ -30,7 +30,7 @@ usage: bgetrain {vocab,train,encode,cluster,score,mine,evaluate,report,merge,pip
 """
 
 _VERBS = ("vocab", "train", "encode", "cluster", "score", "mine", "evaluate", "report", "merge", "pipeline")
-_MODULES = {
+MODULES = {
     "vocab": "bgetrain.vocab",
     "encode": "bgetrain.encode_texts",
     "evaluate": "bgetrain.evaluate_models",
@@ -40,6 +40,7 @@ _MODULES = {
     "merge": "bgetrain.merge",
     "pipeline": "bgetrain.pipeline.command",
 }
+"""Verb → the module with its `TEACHING`, `add_arguments` and `run`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return train(words[1:])
     if verb == "report":
         return _report(words[1:])
-    if verb in _MODULES:
+    if verb in MODULES:
         return _other(verb, words[1:])
     sys.stderr.write(f"error: unknown verb {verb}: expected one of {', '.join(_VERBS)}\n")
     return 2
@@ -72,7 +73,7 @@ def _other(verb: str, words: list[str]) -> int:
     """A verb whose module says what it teaches, takes and does."""
     from bgetrain.main import report
 
-    module = importlib.import_module(_MODULES[verb])
+    module = importlib.import_module(MODULES[verb])
     parser = argparse.ArgumentParser(
         prog=f"bgetrain {verb}", description=module.TEACHING, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from bgetrain.__main__ import MODULES
 from bgetrain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser(run: str) -> _Parser:
     program, verb = run.split()
     if program == "bgetrain":
-        module = importlib.import_module("bgetrain.encode_texts" if verb == "encode" else f"bgetrain.{verb}")
+        module = importlib.import_module(MODULES[verb])
         parser = _Parser(prog=run, add_help=False, allow_abbrev=False)
         module.add_arguments(parser)
         return parser
