@@ -24,10 +24,10 @@ EXACT = PrepConfig(dedup=bgeprep.DedupConfig(mode="exact"), read=bgeprep.ReadCon
 
 def _records(rows: int, seed: int = 1) -> list[dict[str, Any]]:
     """Pairs whose id says where they are from. Many share an origin, some repeat others, a few say nothing."""
-    draw = random.Random(seed)
+    draw, thing = random.Random(seed), ("thing", "gadget")[seed > 1]
     records: list[dict[str, Any]] = []
     for number in range(rows):
-        record = {"query": f"what is thing {number}", "pos": [f"it is number {number} " + "word " * (number % 30)]}
+        record = {"query": f"what is {thing} {number}", "pos": [f"{thing} number {number} " + "word " * (number % 30)]}
         if number and number % 5 == 0:
             again = records[draw.randrange(number)]
             record = {"query": again["query"], "pos": again["pos"]}

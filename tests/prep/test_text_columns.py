@@ -97,8 +97,8 @@ def test_files_without_a_header_are_mapped_by_place(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_mapped_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "in.csv").write_text("content,headline\nA text.,A title\n")
-    with pytest.raises(bgeprep.ConfigError, match=r"columns\.text: no column `body` in .*; columns: content, headline"):
+    (tmp_path / "in.csv").write_text("content,title\nA text.,A title\n")
+    with pytest.raises(bgeprep.ConfigError, match=r"columns\.text: no column `body` in .*; columns: content, title"):
         bgeprep.shard(out=tmp_path / "out", config=_config(tmp_path / "in.csv", {"text": ("body",)}))
     with pytest.raises(bgeprep.ConfigError, match=r"of texts, columns\.query of pairs; hint: map one kind"):
         bgeprep.shard(out=tmp_path / "out", config=_config(tmp_path / "in.csv", {**MAPPED, "query": ("q",)}))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["array_objects", "is_array", "json_array"]
 
+_BEHIND = " \t\r\n,]"
 _LONGEST = 64 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -98,8 +99,9 @@ class _Characters:
                 except (ValueError, RecursionError):
                     pass
                 else:
-                    # a number at the end of what is read may go on
-                    if end < len(self.text) or self._ended:
+                    # a number at the end of what is read may go on, also behind a point
+                    after = self.text[end : end + 1]
+                    if self._ended or (after and (after in _BEHIND or not isinstance(value, int | float))):
                         self.at, self.number = end, self.number + 1
                         return value
             if self._ended or there > _LONGEST:
