@@ -51,8 +51,11 @@ pub(super) fn drain(reader: &mut dyn ChunkReader) -> Result<(Vec<Owned>, Unmappe
     Ok((records, tally))
 }
 
+/// What a record says of its origin: file and line.
+pub(super) type Said = Option<(String, u64)>;
+
 /// The origin that each record brings along.
-pub(super) fn drain_origins(reader: &mut dyn ChunkReader) -> Result<(Vec<Option<(String, u64)>>, Unmapped)> {
+pub(super) fn drain_origins(reader: &mut dyn ChunkReader) -> Result<(Vec<Said>, Unmapped)> {
     let (mut origins, mut tally) = (Vec::new(), Unmapped::default());
     while let Some(chunk) = reader.next_chunk()? {
         chunk.records(&mut tally, &mut |record| {
