@@ -137,7 +137,12 @@ def test_finetune_toml_states_the_defaults() -> None:
     assert build(read_toml(CONFIGS / "finetune.toml")) == TrainConfig()
 
 
-@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.toml")), ids=lambda file: file.stem)
+# those of pipelines are held against their own rules in test_pipeline_plan.py
+@pytest.mark.parametrize(
+    "file",
+    sorted(file for file in CONFIGS.glob("*.toml") if "[[steps]]" not in file.read_text(encoding="utf-8")),
+    ids=lambda file: file.stem,
+)
 def test_shipped_config_is_valid(file: Path) -> None:
     assert (build(read_toml(file)) == TrainConfig()) == (file.name == "finetune.toml")
 

@@ -37,7 +37,7 @@ def test_killed_at_a_random_step_and_resumed_goes_on_to_the_bit(
     monkeypatch.setattr(contrastive, "batch_gradient", watched)
     material = write_material(tmp_path)
     # a batch is five chunks, and there is room for the graphs of some
-    more = ("--max_steps", STEPS, "--save_steps", 11, "--micro_batch_tokens", 64, "--activation_memory", 0.001)
+    more = ("--max_steps", STEPS, "--save_steps", 11, "--micro_batch_tokens", 64, "--activation_memory", 0.0005)
     assert main(flags_for(material, tmp_path / "whole", *more)) == 0
     assert max(shares) > 0, "no graph is computed again"
     assert max(shares) < 1, "no graph is kept"

@@ -105,7 +105,7 @@ def test_a_file_gives_its_ids_and_texts_in_order(tmp_path: Path, form: str) -> N
 def test_titles_stand_before_texts_and_rows_without_ids_are_called_by_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "texts.jsonl"
     path.write_text('{"title": "T", "text": "x"}\n\n"only"\n{"title": null, "text": " kept "}\n')
-    assert list(open_texts(path, "passages")) == [(1, "T x"), (3, "only"), (4, " kept ")]
+    assert list(open_texts(path, "passages")) == [(1, "T x"), (3, "only"), (4, "kept")]
     path = tmp_path / "texts.txt"
     path.write_text("first\r\n \nthird\n")
     assert list(open_texts(path, "passages")) == [(1, "first"), (3, "third")]
