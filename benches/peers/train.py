@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--texts", type=Path, default=TEXTS, help="folder the sentences come from (the demo's data)")
     parser.add_argument("--seed", type=int, default=42, help="decides the corpus (42)")
     parser.add_argument("--work", type=Path, help="folder for the corpus and the outputs (a temporary one)")
-    choices = ["cached", "kept", "fits", "st-cached", "st-plain", "fe-sub", "fe-plain"]
+    choices = ["cached", "kept", "quarter", "fits", "st-cached", "st-plain", "fe-sub", "fe-plain"]
     parser.add_argument("--only", nargs="*", default=choices, choices=choices, help="what to measure (all)")
     arguments = parser.parse_args()
     base = installed_demo_model()
@@ -82,7 +82,7 @@ def main() -> None:
         flags = ["--model", str(model), "--cache", f"{folder}/cache", "--batch-size", str(arguments.batch_size)]
         flags += ["--steps", str(arguments.steps), "--passage-max-len", str(arguments.passage_max_len)]
         tools = []
-        for variant in ("cached", "fits", "kept"):
+        for variant in ("cached", "quarter", "fits", "kept"):
             if variant in arguments.only:
                 job = [sys.executable, str(JOBS / "training_bgetrain.py"), "--source", str(shards), *flags]
                 tools.append(Tool(f"bgetrain, {_SAID[variant]}", [*job, "--variant", variant]))
@@ -107,6 +107,7 @@ def main() -> None:
 
 _SAID = {
     "cached": "everything computed twice (grad_cache)",
+    "quarter": "graphs in 1/4 GiB, the rest twice",
     "fits": "graphs in 1 GiB, the rest twice",
     "kept": "all graphs kept",
 }
