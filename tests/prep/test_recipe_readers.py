@@ -119,7 +119,7 @@ def test_elements_of_an_array_equal_what_json_loads(
     file = _file(tmp_path_factory.mktemp("array") / "all.json", text.encode("utf-8", "surrogatepass"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_array, "read_block", lambda raw, path: read_block(raw, path, block))
-        assert list(elements(file)) == list(enumerate(values, 1))
+        assert list(elements(file, Tally())) == list(enumerate(values, 1))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_elements_of_an_array_equal_what_json_loads(
 def test_what_is_no_whole_array_says_so(tmp_path: Path, text: str, said: str) -> None:
     file = _file(tmp_path / "all.json", text.encode("latin-1"))
     with pytest.raises(CorpusError, match=said):
-        list(elements(file))
+        list(elements(file, Tally()))
 
 
 def test_csv_with_quotes_and_breaks_and_without_an_end(tmp_path: Path) -> None:

@@ -268,3 +268,39 @@ def test_what_is_from_memory_is_said_to_be(capsys: pytest.CaptureFixture[str]) -
     said = capsys.readouterr().out
     stages = ["pre-training (RetroMAE)", "wudao-text", "stage 1:", "reddit", "stage 2:", "hotpotqa", "layouts", "beir"]
     assert [said.index(one) for one in stages] == sorted(said.index(one) for one in stages)
+
+
+HALF = json.dumps("bad \ud83d")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "content"),
+    [
+        ("nq", "NQ-train_pairs.jsonl", f'[{HALF}, "p1"]\n["good \\ud83d\\ude00", "p2"]\n["{HALF[5:-1]}"]\n'),
+        ("medi", "medi-data.json", None),
+        ("squad", "train.json", None),
+    ],
+)
+def test_half_a_surrogate_pair_is_passed_over(tmp_path: Path, recipe: str, name: str, content: str | None) -> None:
+    good = "good \ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16")
+    if recipe == "medi":
+        rows = [
+            {"query": ["", q], "pos": ["", "what is good"], "neg": ["", "n"], "task_name": "quora"}
+            for q in ("bad \ud83d", good)
+        ]
+        content = json.dumps(rows)
+    elif recipe == "squad":
+        asked = [
+            {"question": good, "id": "1", "answers": [{"text": "p"}]},
+            {"question": "bad \ud83d", "id": "2", "answers": [{"text": "p"}]},
+            {"question": good, "id": "3", "answers": [{"text": "\ude00"}]},
+            {"question": 7, "id": "\ude00"},
+        ]
+        content = json.dumps({"data": [{"paragraphs": [{"context": "c p", "qas": asked}]}]})
+    path = tmp_path / name
+    path.write_text(content or "", encoding="utf-8")
+    (source,) = convert(recipe, path, tmp_path / "out")["sources"].values()
+    assert source["records"] == 1
+    assert source["passed_over"]["half_character"] == {"nq": 2, "medi": 1, "squad": 2}[recipe]
+    assert source["examples"]["half_character"][0].startswith(name)
+    bgeprep.shard(recipes.read(recipe, path), tmp_path / "shards")
