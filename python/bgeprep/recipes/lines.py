@@ -82,7 +82,7 @@ def _zstd_lines(file: RawFile) -> Iterator[tuple[int, str]]:
 
     number = 1
     try:
-        for frame in pl.scan_lines(file.path, name="line").collect_batches(maintain_order=True):
+        for frame in pl.scan_lines(file.path, name="line", glob=False).collect_batches(maintain_order=True):
             for text in frame["line"]:
                 if number == 1:
                     text = text.removeprefix("\ufeff")
