@@ -74,6 +74,16 @@ def test_archives_are_to_be_unpacked(tmp_path: Path, magic: bytes, name: str) ->
         list(text_lines(_file(tmp_path / "all", magic + b"\0" * 50), Tally()))
 
 
+def test_a_name_with_the_signs_of_a_glob_is_one_file(tmp_path: Path) -> None:
+    for name in ("a[1].zst", "a1.zst", "b*.zst"):
+        packed = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(packed, "zstd") as stream:
+            stream.write(name.encode())
+        assert list(text_lines(_file(tmp_path / name, packed.getvalue().to_pybytes()), Tally())) == [(1, name)]
+        pl.DataFrame({"a": [name]}).write_parquet(tmp_path / f"{name}.parquet")
+        assert list(parquet_objects(RawFile(tmp_path / f"{name}.parquet", name), ["a"])) == [(1, {"a": name})]
+
+
 def test_lines_in_another_encoding(tmp_path: Path) -> None:
     content = "caf\u00e9 one\n".encode("latin-1") + "café two\n".encode() + b"\xff\xfe"
     tally = Tally()
@@ -237,6 +247,23 @@ def test_raw_files_are_found_and_refused(tmp_path: Path) -> None:
         ("b/part-1.json", False),
         ("part-9.json", True),
     ]
+    folder_matched = Raw.find(str(tmp_path / "*"), options={}).files
+    assert {(file.origin, file.given) for file in folder_matched} == {
+        ("part-1.json", False),
+        ("part-9.json", True),
+        ("part-10.json", True),
+        ("README.md", True),
+    }
+    twice = Raw.find([tmp_path, tmp_path / "b/part-1.json"], options={}).files
+    assert [(file.path.name, file.given) for file in twice] == [
+        ("part-1.json", True),
+        ("part-9.json", False),
+        ("part-10.json", False),
+    ]
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/part-9.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"two input files are both called part-9\.json"):
+        Raw.find([tmp_path / "c/part-9.json", tmp_path / "part-9.json"], options={})
     with pytest.raises(CorpusError, match=r"expected files of X, found part-9.json"):
         Raw.find([tmp_path / "part-9.json"], options={}).named("nothing", expected="files of X")
     with pytest.raises(CorpusError, match="no such file"):
