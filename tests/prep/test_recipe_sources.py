@@ -13,6 +13,7 @@ from bgeprep import CorpusError, recipes
 from bgeprep.cli import main
 from bgeprep.convert import convert
 from bgeprep.recipes.purpose import INSTRUCTIONS
+from bgeprep.recipes.stackexchange.dump import question_text
 from tests.prep.recipe_fixtures import write_fixture
 
 
@@ -304,3 +305,19 @@ def test_half_a_surrogate_pair_is_passed_over(tmp_path: Path, recipe: str, name:
     assert source["passed_over"]["half_character"] == {"nq": 2, "medi": 1, "squad": 2}[recipe]
     assert source["examples"]["half_character"][0].startswith(name)
     bgeprep.shard(recipes.read(recipe, path), tmp_path / "shards")
+
+
+def test_a_label_that_is_neither_makes_no_negative(tmp_path: Path) -> None:
+    rows = "".join(
+        f"how tall\t\t{text}\t{label}\n" for text, label in [("31 m", 1), ("oak", 0), ("fir", "-"), ("elm", 7)]
+    )
+    path = tmp_path / "cross.train.tsv"
+    path.write_text(f"{rows}how tall\t\tash\t\n", encoding="utf-8")
+    stream = recipes.read("dureader-retrieval", path)["dureader-retrieval"]
+    assert [row[:3] for frame in stream for row in frame.rows()] == [("how tall", ["31 m"], ["oak"])]
+    assert stream.tally.passed_over == {"no_majority": 1, "unknown_label": 1, "no_label": 1}
+
+
+def test_a_title_is_unescaped_once() -> None:
+    title = "What does &amp;lt;b&amp;gt;  mean\n in &quot;HTML&quot;?"
+    assert question_text({"Title": title}, body=False) == 'What does &lt;b&gt; mean in "HTML"?'
