@@ -211,6 +211,54 @@ def test_the_same_command_makes_what_an_interrupted_one_left_out(raw: Path, tmp_
     assert first.exists()
 
 
+@pytest.mark.parametrize("step", range(1, 6))
+def test_killed_between_any_two_writes_it_goes_on(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    whole, out = tmp_path / "whole/pairs", tmp_path / "killed/pairs"
+    said = convert("nq", raw / "nq", whole)
+    into_place, writes = Path.replace, []
+
+    def kill(self: Path, target: Path) -> Path:
+        writes.append(target)
+        if len(writes) == step:
+            raise KeyboardInterrupt
+        return into_place(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", kill)
+        with pytest.raises(KeyboardInterrupt):
+            convert("nq", raw / "nq", out)
+    assert convert("nq", raw / "nq", out) == said
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
+        path.name: path.read_bytes() for path in whole.iterdir()
+    }
+    (out / "mix.toml").write_text("", encoding="utf-8")
+    convert("nq", raw / "nq", out)
+    assert not (out / "mix.toml").read_bytes(), "what the user took out stays out"
+    (out / "_recipe.json").write_bytes((whole / "_recipe.json").read_bytes()[:40])
+    with pytest.raises(CorpusError, match="no summary"):
+        convert("nq", raw / "nq", out)
+    assert convert("nq", raw / "nq", out, overwrite=True) == said
+
+
+def test_two_calls_at_once_lose_nothing_of_each_other(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    between: list[str] = []
+
+    def meanwhile(source: str, _records: int) -> None:
+        if not between:
+            between.append(source)
+            convert("quora", raw / "quora", out)
+            with pytest.raises(CorpusError, match="another call is writing it"):
+                convert("nq", raw / "nq", out)
+
+    convert("nq", raw / "nq", out, report=meanwhile)
+    sources = {"nq", "quora", "quora-triplets"}
+    assert set(json.loads((out / "_recipe.json").read_bytes())["sources"]) == sources
+    assert {source.name for source in bgeprep.load_config(out / "mix.toml").sources} == sources
+
+
 def test_texts_of_two_recipes_are_one_set_of_texts(raw: Path, tmp_path: Path) -> None:
     convert("pile", raw / "pile", tmp_path / "text", options={"sets": "Pile-CC"})
     convert("wudao-text", raw / "wudao-text", tmp_path / "text")
