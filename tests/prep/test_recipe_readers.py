@@ -156,9 +156,25 @@ def test_csv_with_quotes_and_breaks_and_without_an_end(tmp_path: Path) -> None:
     content = b'a,b\r\n"one, two","she said ""no""\nand left"\r\n\r\nlast,row'
     rows = list(csv_rows(_file(tmp_path / "rows.csv", content), Tally()))
     assert rows == [(1, ["a", "b"]), (2, ["one, two", 'she said "no"\nand left']), (5, ["last", "row"])]
-    with pytest.raises(CorpusError, match="line 2: no CSV row") as caught:
-        list(csv_rows(_file(tmp_path / "rows.csv", b'a,b\n"never closed,x\n' * 2), Tally()))
-    assert caught.value.line == 2
+
+
+def test_csv_passes_over_rows_that_are_broken_or_in_another_encoding(tmp_path: Path) -> None:
+    latin = 'e,"caf\u00e9\nq1,p2\n1"\n'.encode("latin-1")
+    content = b'a,b\nc,"never closed\nd,"x"\n' + latin + b'f,"' + b"y" * 200_000 + b'"\ng,"open\nh,z\n'
+    tally = Tally()
+    rows = list(csv_rows(_file(tmp_path / "rows.csv", content), tally))
+    assert [(number, cells[0], cells[1][:2]) for number, cells in rows] == [
+        (1, "a", "b"),
+        (3, "d", "x"),
+        (7, "f", "yy"),
+        (9, "h", "z"),
+    ]
+    assert tally.passed_over == {"broken_row": 2, "wrong_encoding": 1}
+    assert tally.examples["broken_row"][0].startswith("rows.csv, line 2: ")
+    assert tally.examples["wrong_encoding"][0].startswith("rows.csv, line 4: e, caf")
+    with pytest.raises(CorpusError, match="line 1: expected a header in utf-8, found wrong_encoding") as caught:
+        list(csv_rows(_file(tmp_path / "rows.csv", "h\u00e9,b\nc,d\n".encode("latin-1")), Tally()))
+    assert caught.value.line == 1
 
 
 def test_tabs_without_quoting(tmp_path: Path) -> None:
