@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from bgeprep import recipes
-from bgeprep.errors import CorpusError
+from bgeprep.errors import ConfigError, CorpusError
+from bgeprep.inputs import is_source_name
 from bgeprep.mix import add_to_mix, write_whole
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def convert(
         `_recipe.json` in the folder says it of all calls.
 
     Raises:
-        ConfigError: no such recipe or option, or `processes` below 1.
+        ConfigError: no such recipe or option, `processes` below 1, or a source by a name that `shard` refuses.
         CorpusError: raw files that are not what the recipe reads, or a folder that holds files of these names made of
             other raw files or options, or records of another kind.
         OSError: the operating system refused.
@@ -68,6 +69,12 @@ def convert(
     folder = Path(out)
     raw = recipes.open_raw(found, inputs, processes=processes, options=options)
     streams = found.read(raw)
+    for name in streams:
+        if not is_source_name(name):
+            raise ConfigError(
+                f"sources.name: {name!r}, which recipe {recipe} makes of these files, cannot name a source (letters, "
+                "digits, '.', '_', '-'; not 'rejects'); hint: rename the raw file, or give the source another name"
+            )
     targets = {name: folder / f"{name}.jsonl" for name in streams}
     before = _earlier(folder, found, overwrite=overwrite)
     done: dict[str, Any] = {}

@@ -30,7 +30,7 @@ def add_to_mix(folder: Path, name: str, kind: str, purpose: Purpose) -> None:
         OSError: the operating system refused.
     """
     path = folder / MIX
-    text = path.read_text(encoding="utf-8") if path.exists() else _HEAD.format(folder=folder.name or ".")
+    text = path.read_text(encoding="utf-8") if path.exists() else _HEAD.format(folder=_quoted(folder.name)[1:-1] or ".")
     if path.exists() and any(source.name == name for source in load_config(path).sources):
         return
     values = {"name": name, "path": f"{name}.jsonl"}
@@ -38,10 +38,14 @@ def add_to_mix(folder: Path, name: str, kind: str, purpose: Purpose) -> None:
         values |= {"task": purpose.task, "language": purpose.language, "instruction": purpose.instruction}
     else:
         values |= {"language": purpose.language}
-    # a JSON string is a TOML string
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value]
+    lines = [f"{key} = {_quoted(value)}" for key, value in values.items() if value]
     text += "\n[[sources]]\n" + "\n".join(lines) + "\n"
     write_whole(path, text)
+
+
+def _quoted(value: str) -> str:
+    """A TOML string: one of JSON, but for DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def write_whole(path: Path, text: str) -> None:

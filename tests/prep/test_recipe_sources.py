@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import bgeprep
-from bgeprep import CorpusError, recipes
+from bgeprep import ConfigError, CorpusError, recipes
 from bgeprep.cli import main
 from bgeprep.convert import convert
 from bgeprep.recipes.purpose import INSTRUCTIONS
@@ -240,6 +240,28 @@ def test_killed_between_any_two_writes_it_goes_on(
     with pytest.raises(CorpusError, match="no summary"):
         convert("nq", raw / "nq", out)
     assert convert("nq", raw / "nq", out, overwrite=True) == said
+
+
+def test_a_mix_is_toml_whatever_stands_in_it(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a\nb\x7f"
+    convert("columns", _questions(tmp_path), out, options={"query": "q", "pos": "p", "language": "e\x7fn"})
+    (source,) = bgeprep.load_config(out / "mix.toml").sources
+    assert source.language == "e\x7fn"
+    assert "a\\nb\\u007f/mix.toml" in (out / "mix.toml").read_text(encoding="utf-8")
+
+
+def _questions(folder: Path) -> Path:
+    path = folder / "questions.jsonl"
+    path.write_text('{"q": "how tall is it", "p": "31 metres"}\n', encoding="utf-8")
+    return path
+
+
+def test_a_name_that_shard_refuses_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'rejects', which recipe columns makes"):
+        convert(
+            "columns", _questions(tmp_path), tmp_path / "out", options={"query": "q", "pos": "p", "name": "rejects"}
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_calls_at_once_lose_nothing_of_each_other(raw: Path, tmp_path: Path) -> None:
