@@ -21,7 +21,7 @@ from bgeprep.objects import find_objects, is_url
 if TYPE_CHECKING:
     from bgeprep.recipes.stream import Stream
 
-__all__ = ["ArrowStream", "InputFile", "Source", "collect", "find_sources", "natural_key"]
+__all__ = ["ArrowStream", "InputFile", "Source", "collect", "find_sources", "is_source_name", "natural_key"]
 
 _SUFFIXES = re.compile(
     r"(\.(jsonl|ndjson|json|csv|tsv|txt|parquet|arrow|feather|ipc|gz|zst|zstd|bz2))+$", re.IGNORECASE
@@ -129,11 +129,16 @@ def find_sources(inputs: Iterable[str | os.PathLike[str]], named: Iterable[Sourc
     return sources
 
 
+def is_source_name(name: str) -> bool:
+    """Whether a source may be called that: its folder in a shard set has this name, beside `rejects`."""
+    return name != "rejects" and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name) is not None
+
+
 def _check_names(sources: list[Source]) -> None:
     seen: dict[str, Source] = {}
     for source in sources:
         name = source.config.name
-        if name == "rejects" or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        if not is_source_name(name):
             raise ConfigError(
                 f"sources.name: {name!r} cannot name a source (letters, digits, '.', '_', '-'; not 'rejects'); "
                 "hint: rename the file or folder, or give it a name in a config file"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 from bgeprep.config import load_config
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from bgeprep.recipes.purpose import Purpose
 
-__all__ = ["MIX", "add_to_mix"]
+__all__ = ["MIX", "add_to_mix", "write_whole"]
 
 MIX = "mix.toml"
 _HEAD = """\
@@ -29,7 +30,7 @@ def add_to_mix(folder: Path, name: str, kind: str, purpose: Purpose) -> None:
         OSError: the operating system refused.
     """
     path = folder / MIX
-    text = path.read_text(encoding="utf-8") if path.exists() else _HEAD.format(folder=folder.name or ".")
+    text = path.read_text(encoding="utf-8") if path.exists() else _HEAD.format(folder=_quoted(folder.name)[1:-1] or ".")
     if path.exists() and any(source.name == name for source in load_config(path).sources):
         return
     values = {"name": name, "path": f"{name}.jsonl"}
@@ -37,9 +38,24 @@ def add_to_mix(folder: Path, name: str, kind: str, purpose: Purpose) -> None:
         values |= {"task": purpose.task, "language": purpose.language, "instruction": purpose.instruction}
     else:
         values |= {"language": purpose.language}
-    # a JSON string is a TOML string
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value]
+    lines = [f"{key} = {_quoted(value)}" for key, value in values.items() if value]
     text += "\n[[sources]]\n" + "\n".join(lines) + "\n"
-    beside = folder / f".{MIX}.part"
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    write_whole(path, text)
+
+
+def _quoted(value: str) -> str:
+    """A TOML string: one of JSON, but for DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file that has its name only once all of it is on disk."""
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import pytest
 from bgeprep import ConfigError, CorpusError, recipes
 from bgeprep.recipes import join
 from bgeprep.recipes.collection import Collection
-from bgeprep.recipes.join import Chosen, id_rows
+from bgeprep.recipes.join import Chosen, id_rows, known_pairs
 from bgeprep.recipes.raw import RawFile
 from bgeprep.recipes.stream import Tally
 from tests.reference import join as slow
@@ -189,6 +189,26 @@ def test_what_is_no_collection_says_so(tmp_path: Path) -> None:
     path.path.write_bytes(chinese.encode()[:40])
     with pytest.raises(CorpusError, match="changed while it was read"):
         list(found.texts([8]))
+
+
+def test_padded_ids_are_texts_to_a_collection_that_has_such(tmp_path: Path) -> None:
+    queries = Collection(_file(tmp_path / "queries.tsv", b"1\tone\n2\ttwo\n"), Tally())
+    passages = Collection(_file(tmp_path / "passages.tsv", b"001\tfirst\n002\tsecond\n10\ttenth\n"), Tally())
+    assert (queries.numbered, passages.numbered) == (True, False)
+    file, tally = _file(tmp_path / "qrels.tsv", b"1\t10\n2\t002\n1\t2\n"), Tally()
+    (rows,) = id_rows(file, ("qid", "pid"), tally, numbers=False)
+    pairs = known_pairs(rows, ("qid", queries), ("pid", passages), file, tally)
+    assert [(int(pair) >> 32, int(pair) & 0xFFFFFFFF) for pair in pairs] == [(0, 2), (1, 1)]
+    assert tally.passed_over == {"unknown_passage": 1}
+    for name, lines in {
+        "collection.tsv": ["001\tfirst", "002\tsecond"],
+        "queries.train.tsv": ["1\tone", "2\ttwo"],
+        "qrels.retrieval.train.tsv": ["qid\tpid", "1\t001", "2\t002"],
+        "train.mined.tsv": ["1\t002\t40\t0.5"],
+    }.items():
+        _write(tmp_path / "t2" / name, lines)
+    stream = recipes.read("t2ranking", tmp_path / "t2")["t2ranking"]
+    assert _records(stream) == [("one", ["first"], ["second"]), ("two", ["second"], [])]
 
 
 def test_id_files_lose_half_rows_and_keep_lines(tmp_path: Path) -> None:

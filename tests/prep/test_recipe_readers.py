@@ -74,6 +74,16 @@ def test_archives_are_to_be_unpacked(tmp_path: Path, magic: bytes, name: str) ->
         list(text_lines(_file(tmp_path / "all", magic + b"\0" * 50), Tally()))
 
 
+def test_a_name_with_the_signs_of_a_glob_is_one_file(tmp_path: Path) -> None:
+    for name in ("a[1].zst", "a1.zst", "b*.zst"):
+        packed = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(packed, "zstd") as stream:
+            stream.write(name.encode())
+        assert list(text_lines(_file(tmp_path / name, packed.getvalue().to_pybytes()), Tally())) == [(1, name)]
+        pl.DataFrame({"a": [name]}).write_parquet(tmp_path / f"{name}.parquet")
+        assert list(parquet_objects(RawFile(tmp_path / f"{name}.parquet", name), ["a"])) == [(1, {"a": name})]
+
+
 def test_lines_in_another_encoding(tmp_path: Path) -> None:
     content = "caf\u00e9 one\n".encode("latin-1") + "café two\n".encode() + b"\xff\xfe"
     tally = Tally()
@@ -119,7 +129,7 @@ def test_elements_of_an_array_equal_what_json_loads(
     file = _file(tmp_path_factory.mktemp("array") / "all.json", text.encode("utf-8", "surrogatepass"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_array, "read_block", lambda raw, path: read_block(raw, path, block))
-        assert list(elements(file)) == list(enumerate(values, 1))
+        assert list(elements(file, Tally())) == list(enumerate(values, 1))
 
 
 @pytest.mark.parametrize(
@@ -139,16 +149,32 @@ def test_elements_of_an_array_equal_what_json_loads(
 def test_what_is_no_whole_array_says_so(tmp_path: Path, text: str, said: str) -> None:
     file = _file(tmp_path / "all.json", text.encode("latin-1"))
     with pytest.raises(CorpusError, match=said):
-        list(elements(file))
+        list(elements(file, Tally()))
 
 
 def test_csv_with_quotes_and_breaks_and_without_an_end(tmp_path: Path) -> None:
     content = b'a,b\r\n"one, two","she said ""no""\nand left"\r\n\r\nlast,row'
     rows = list(csv_rows(_file(tmp_path / "rows.csv", content), Tally()))
     assert rows == [(1, ["a", "b"]), (2, ["one, two", 'she said "no"\nand left']), (5, ["last", "row"])]
-    with pytest.raises(CorpusError, match="line 2: no CSV row") as caught:
-        list(csv_rows(_file(tmp_path / "rows.csv", b'a,b\n"never closed,x\n' * 2), Tally()))
-    assert caught.value.line == 2
+
+
+def test_csv_passes_over_rows_that_are_broken_or_in_another_encoding(tmp_path: Path) -> None:
+    latin = 'e,"caf\u00e9\nq1,p2\n1"\n'.encode("latin-1")
+    content = b'a,b\nc,"never closed\nd,"x"\n' + latin + b'f,"' + b"y" * 200_000 + b'"\ng,"open\nh,z\n'
+    tally = Tally()
+    rows = list(csv_rows(_file(tmp_path / "rows.csv", content), tally))
+    assert [(number, cells[0], cells[1][:2]) for number, cells in rows] == [
+        (1, "a", "b"),
+        (3, "d", "x"),
+        (7, "f", "yy"),
+        (9, "h", "z"),
+    ]
+    assert tally.passed_over == {"broken_row": 2, "wrong_encoding": 1}
+    assert tally.examples["broken_row"][0].startswith("rows.csv, line 2: ")
+    assert tally.examples["wrong_encoding"][0].startswith("rows.csv, line 4: e, caf")
+    with pytest.raises(CorpusError, match="line 1: expected a header in utf-8, found wrong_encoding") as caught:
+        list(csv_rows(_file(tmp_path / "rows.csv", "h\u00e9,b\nc,d\n".encode("latin-1")), Tally()))
+    assert caught.value.line == 1
 
 
 def test_tabs_without_quoting(tmp_path: Path) -> None:
@@ -237,6 +263,23 @@ def test_raw_files_are_found_and_refused(tmp_path: Path) -> None:
         ("b/part-1.json", False),
         ("part-9.json", True),
     ]
+    folder_matched = Raw.find(str(tmp_path / "*"), options={}).files
+    assert {(file.origin, file.given) for file in folder_matched} == {
+        ("part-1.json", False),
+        ("part-9.json", True),
+        ("part-10.json", True),
+        ("README.md", True),
+    }
+    twice = Raw.find([tmp_path, tmp_path / "b/part-1.json"], options={}).files
+    assert [(file.path.name, file.given) for file in twice] == [
+        ("part-1.json", True),
+        ("part-9.json", False),
+        ("part-10.json", False),
+    ]
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/part-9.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"two input files are both called part-9\.json"):
+        Raw.find([tmp_path / "c/part-9.json", tmp_path / "part-9.json"], options={})
     with pytest.raises(CorpusError, match=r"expected files of X, found part-9.json"):
         Raw.find([tmp_path / "part-9.json"], options={}).named("nothing", expected="files of X")
     with pytest.raises(CorpusError, match="no such file"):

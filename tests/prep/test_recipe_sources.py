@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 import bgeprep
-from bgeprep import CorpusError, recipes
+from bgeprep import ConfigError, CorpusError, recipes
 from bgeprep.cli import main
 from bgeprep.convert import convert
 from bgeprep.recipes.purpose import INSTRUCTIONS
+from bgeprep.recipes.stackexchange.dump import question_text
 from tests.prep.recipe_fixtures import write_fixture
 
 
@@ -210,6 +211,76 @@ def test_the_same_command_makes_what_an_interrupted_one_left_out(raw: Path, tmp_
     assert first.exists()
 
 
+@pytest.mark.parametrize("step", range(1, 6))
+def test_killed_between_any_two_writes_it_goes_on(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    whole, out = tmp_path / "whole/pairs", tmp_path / "killed/pairs"
+    said = convert("nq", raw / "nq", whole)
+    into_place, writes = Path.replace, []
+
+    def kill(self: Path, target: Path) -> Path:
+        writes.append(target)
+        if len(writes) == step:
+            raise KeyboardInterrupt
+        return into_place(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", kill)
+        with pytest.raises(KeyboardInterrupt):
+            convert("nq", raw / "nq", out)
+    assert convert("nq", raw / "nq", out) == said
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
+        path.name: path.read_bytes() for path in whole.iterdir()
+    }
+    (out / "mix.toml").write_text("", encoding="utf-8")
+    convert("nq", raw / "nq", out)
+    assert not (out / "mix.toml").read_bytes(), "what the user took out stays out"
+    (out / "_recipe.json").write_bytes((whole / "_recipe.json").read_bytes()[:40])
+    with pytest.raises(CorpusError, match="no summary"):
+        convert("nq", raw / "nq", out)
+    assert convert("nq", raw / "nq", out, overwrite=True) == said
+
+
+def test_a_mix_is_toml_whatever_stands_in_it(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a\nb\x7f"
+    convert("columns", _questions(tmp_path), out, options={"query": "q", "pos": "p", "language": "e\x7fn"})
+    (source,) = bgeprep.load_config(out / "mix.toml").sources
+    assert source.language == "e\x7fn"
+    assert "a\\nb\\u007f/mix.toml" in (out / "mix.toml").read_text(encoding="utf-8")
+
+
+def _questions(folder: Path) -> Path:
+    path = folder / "questions.jsonl"
+    path.write_text('{"q": "how tall is it", "p": "31 metres"}\n', encoding="utf-8")
+    return path
+
+
+def test_a_name_that_shard_refuses_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'rejects', which recipe columns makes"):
+        convert(
+            "columns", _questions(tmp_path), tmp_path / "out", options={"query": "q", "pos": "p", "name": "rejects"}
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_calls_at_once_lose_nothing_of_each_other(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    between: list[str] = []
+
+    def meanwhile(source: str, _records: int) -> None:
+        if not between:
+            between.append(source)
+            convert("quora", raw / "quora", out)
+            with pytest.raises(CorpusError, match="another call is writing it"):
+                convert("nq", raw / "nq", out)
+
+    convert("nq", raw / "nq", out, report=meanwhile)
+    sources = {"nq", "quora", "quora-triplets"}
+    assert set(json.loads((out / "_recipe.json").read_bytes())["sources"]) == sources
+    assert {source.name for source in bgeprep.load_config(out / "mix.toml").sources} == sources
+
+
 def test_texts_of_two_recipes_are_one_set_of_texts(raw: Path, tmp_path: Path) -> None:
     convert("pile", raw / "pile", tmp_path / "text", options={"sets": "Pile-CC"})
     convert("wudao-text", raw / "wudao-text", tmp_path / "text")
@@ -268,3 +339,55 @@ def test_what_is_from_memory_is_said_to_be(capsys: pytest.CaptureFixture[str]) -
     said = capsys.readouterr().out
     stages = ["pre-training (RetroMAE)", "wudao-text", "stage 1:", "reddit", "stage 2:", "hotpotqa", "layouts", "beir"]
     assert [said.index(one) for one in stages] == sorted(said.index(one) for one in stages)
+
+
+HALF = json.dumps("bad \ud83d")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "content"),
+    [
+        ("nq", "NQ-train_pairs.jsonl", f'[{HALF}, "p1"]\n["good \\ud83d\\ude00", "p2"]\n["{HALF[5:-1]}"]\n'),
+        ("medi", "medi-data.json", None),
+        ("squad", "train.json", None),
+    ],
+)
+def test_half_a_surrogate_pair_is_passed_over(tmp_path: Path, recipe: str, name: str, content: str | None) -> None:
+    good = "good \ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16")
+    if recipe == "medi":
+        rows = [
+            {"query": ["", q], "pos": ["", "what is good"], "neg": ["", "n"], "task_name": "quora"}
+            for q in ("bad \ud83d", good)
+        ]
+        content = json.dumps(rows)
+    elif recipe == "squad":
+        asked = [
+            {"question": good, "id": "1", "answers": [{"text": "p"}]},
+            {"question": "bad \ud83d", "id": "2", "answers": [{"text": "p"}]},
+            {"question": good, "id": "3", "answers": [{"text": "\ude00"}]},
+            {"question": 7, "id": "\ude00"},
+        ]
+        content = json.dumps({"data": [{"paragraphs": [{"context": "c p", "qas": asked}]}]})
+    path = tmp_path / name
+    path.write_text(content or "", encoding="utf-8")
+    (source,) = convert(recipe, path, tmp_path / "out")["sources"].values()
+    assert source["records"] == 1
+    assert source["passed_over"]["half_character"] == {"nq": 2, "medi": 1, "squad": 2}[recipe]
+    assert source["examples"]["half_character"][0].startswith(name)
+    bgeprep.shard(recipes.read(recipe, path), tmp_path / "shards")
+
+
+def test_a_label_that_is_neither_makes_no_negative(tmp_path: Path) -> None:
+    rows = "".join(
+        f"how tall\t\t{text}\t{label}\n" for text, label in [("31 m", 1), ("oak", 0), ("fir", "-"), ("elm", 7)]
+    )
+    path = tmp_path / "cross.train.tsv"
+    path.write_text(f"{rows}how tall\t\tash\t\n", encoding="utf-8")
+    stream = recipes.read("dureader-retrieval", path)["dureader-retrieval"]
+    assert [row[:3] for frame in stream for row in frame.rows()] == [("how tall", ["31 m"], ["oak"])]
+    assert stream.tally.passed_over == {"no_majority": 1, "unknown_label": 1, "no_label": 1}
+
+
+def test_a_title_is_unescaped_once() -> None:
+    title = "What does &amp;lt;b&amp;gt;  mean\n in &quot;HTML&quot;?"
+    assert question_text({"Title": title}, body=False) == 'What does &lt;b&gt; mean in "HTML"?'

@@ -33,7 +33,7 @@ def _questions(file: RawFile, tally: Tally) -> Iterator[Question]:
     with opened(file.path) as raw:
         original = raw.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
     if original:
-        paragraphs = (paragraph for _, paragraph in json_array(file))
+        paragraphs = (paragraph for _, paragraph in json_array(file, tally))
         return questions_on(paragraphs, ("context_text", "query_text"), file, tally)
     return questions(file, tally)
 

@@ -98,6 +98,11 @@ class Collection:
             tally.pass_over("repeated_id", place(self.file, int(self.lines[at])))
         return ids[~repeated], order[~repeated]
 
+    @property
+    def numbered(self) -> bool:
+        """Whether all ids are plain numbers."""
+        return self.ids.dtype == np.int64
+
     def __len__(self) -> int:
         """How many lines hold a text; of a repeated id all count, since places go by them."""
         return len(self.lines)

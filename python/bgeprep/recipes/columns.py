@@ -102,7 +102,7 @@ RECIPE = Recipe(
     raw="JSON lines, one JSON array, CSV and TSV with a header, Parquet; gzip and bzip2 too (JSON lines: zstd)",
     makes="one record an entry: the first text under query, all texts under pos and neg. A field within an object is "
     "named object.field; lists on the way are gone through. Passed over: missing_field (no query, or no positive), "
-    "half_row, too_many_columns, no_object, no_json, wrong_encoding",
+    "half_row, too_many_columns, broken_row, no_object, no_json, half_character, wrong_encoding",
     citation="that of the data",
     options={
         "query": "the field of the query; of several, as a,b, the first that holds a text",

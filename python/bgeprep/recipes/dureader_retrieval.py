@@ -10,7 +10,7 @@ from bgeprep.recipes import Purpose, Recipe
 from bgeprep.recipes.chinese import CHINESE_OPTIONS, tidy_of
 from bgeprep.recipes.choice import SPLITS, split_files
 from bgeprep.recipes.json_lines import objects
-from bgeprep.recipes.labels import POSITIVE, label_of
+from bgeprep.recipes.labels import NEGATIVE, POSITIVE, label_of
 from bgeprep.recipes.lines import place, shown, text_lines
 from bgeprep.recipes.stream import Stream, pairs
 
@@ -59,7 +59,11 @@ def _lines(file: RawFile, tidy: Callable[[str], str], tally: Tally) -> Iterator[
             query, _, pos, _, neg, _ = cells
         elif len(cells) == 4:
             query, _, text, label = cells
-            pos, neg = (text, "") if label_of(label) == POSITIVE else ("", text)
+            says = label_of(label)
+            if says not in (POSITIVE, NEGATIVE):
+                tally.pass_over(says, where)
+                continue
+            pos, neg = (text, "") if says == POSITIVE else ("", text)
         else:
             tally.pass_over("half_row" if len(cells) < 6 else "too_many_columns", where)
             continue
@@ -99,7 +103,8 @@ RECIPE = Recipe(
     'itself): question, empty, passage, label; dev/dev.json: JSON lines {"question", "question_id", '
     '"answer_paragraphs": [{"paragraph_id", "paragraph_text"}]}',
     makes="lines of one question that follow each other are one record; dedup unites what stands apart. Passed over: "
-    "half_row, too_many_columns, empty_text, no_positive, no_json, wrong_encoding",
+    "half_row, too_many_columns, no_label, no_majority, unknown_label, empty_text, no_positive, no_json, "
+    "wrong_encoding",
     citation="Qiu et al. 2022, DuReader-Retrieval: A Large-scale Chinese Benchmark for Passage Retrieval from Web "
     "Search "
     "Engine, EMNLP",

@@ -39,17 +39,19 @@ _FRAME_BYTES = 8 << 20
 U64 = np.uint64
 
 
-def id_rows(file: RawFile, columns: Sequence[str], tally: Tally) -> Iterator[pl.DataFrame]:
+def id_rows(file: RawFile, columns: Sequence[str], tally: Tally, *, numbers: bool = True) -> Iterator[pl.DataFrame]:
     """Rows of an id file, some hundred thousand at a time, with a column `line` (UInt32, from 1) behind the others.
 
     Fields are parted by tabs, or by single spaces as in TREC's files; a header is left out. Columns are Int64; those
-    whose name ends in `id` are String where an id of the first row is no number, and `_`, a field that says nothing, is
-    String too. Further fields are ignored.
+    whose name ends in `id` are String where ids are no plain numbers, and `_`, a field that says nothing, is String
+    too. Further fields are ignored.
 
     Args:
         file: the raw file, plain or packed with gzip or bzip2.
         columns: names of the first fields.
         tally: takes `half_row`, lines where a field is missing or no number.
+        numbers: the ids may be plain numbers, as those of all collections are that the rows name; they are none where
+            one of the first row is not. `007` is another id than `7` to a collection of other ids.
 
     Raises:
         CorpusError: the first line has too few fields.
@@ -69,7 +71,8 @@ def id_rows(file: RawFile, columns: Sequence[str], tally: Tally) -> Iterator[pl.
             message = f"{file.path}: expected {len(columns)} fields ({', '.join(columns)}), found {len(fields)}"
             raise CorpusError(message, str(file.path), before + 1)
         ids = [one.strip() for one, column in zip(fields, columns, strict=False) if column.endswith("id")]
-        kind = pl.Int64() if all(one.isdigit() and len(one) < 19 for one in ids) else pl.String()
+        plain = numbers and all(one.isdigit() and len(one) < 19 for one in ids)
+        kind = pl.Int64() if plain else pl.String()
         rest = b""
         while block:
             whole, end, rest = (rest + block).rpartition(b"\n")

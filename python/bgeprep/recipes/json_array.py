@@ -8,6 +8,7 @@ import re
 from typing import IO, TYPE_CHECKING, Any
 
 from bgeprep.errors import CorpusError
+from bgeprep.recipes.json_lines import half_character
 from bgeprep.recipes.lines import shown
 from bgeprep.recipes.opened import is_zstd, opened, read_block
 
@@ -32,8 +33,8 @@ def is_array(file: RawFile) -> bool:
         return read_block(raw, file.path, 1 << 12).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
 
 
-def json_array(file: RawFile) -> Iterator[tuple[int, Any]]:
-    """The elements of the array that a file holds, each with its number from 1.
+def json_array(file: RawFile, tally: Tally) -> Iterator[tuple[int, Any]]:
+    """The elements of the array that a file holds, each with its number from 1; `half_character` is passed over.
 
     Raises:
         CorpusError: no array, one that is broken or ends half-way, text in another encoding, or an element above 64 Mi
@@ -51,7 +52,11 @@ def json_array(file: RawFile) -> Iterator[tuple[int, Any]]:
                     raise text.broken(f"expected a comma, found {mark}" if mark else "ends inside the array")
                 text.at += 1
                 text.mark()
-            yield text.number + 1, text.element()
+            value, source = text.element()
+            if half_character(source, value):
+                tally.pass_over("half_character", f"{file.origin}, element {text.number}: {shown(source)}")
+            else:
+                yield text.number, value
         text.at += 1
         if mark := text.mark():
             raise text.broken(f"the array ends, and {mark} follows")
@@ -59,7 +64,7 @@ def json_array(file: RawFile) -> Iterator[tuple[int, Any]]:
 
 def array_objects(file: RawFile, tally: Tally) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of the array in a file, each with its number; other values are passed over as `no_object`."""
-    for number, value in json_array(file):
+    for number, value in json_array(file, tally):
         if isinstance(value, dict):
             yield number, value
         else:
@@ -86,8 +91,8 @@ class _Characters:
                 return self.text[self.at : self.at + 1]
             self._read()
 
-    def element(self) -> Any:  # noqa: ANN401 - any JSON value
-        """The element at `at`."""
+    def element(self) -> tuple[Any, str]:
+        """The element at `at`, and the JSON it was read from."""
         tried = 0
         while True:
             there = len(self.text) - self.at
@@ -102,8 +107,9 @@ class _Characters:
                     # a number at the end of what is read may go on, also behind a point
                     after = self.text[end : end + 1]
                     if self._ended or (after and (after in _BEHIND or not isinstance(value, int | float))):
+                        source = self.text[self.at : end]
                         self.at, self.number = end, self.number + 1
-                        return value
+                        return value, source
             if self._ended or there > _LONGEST:
                 raise self.broken("broken or truncated, or longer than 64 Mi characters")
             self._read()

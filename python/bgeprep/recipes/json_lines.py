@@ -13,19 +13,37 @@ if TYPE_CHECKING:
     from bgeprep.recipes.raw import RawFile
     from bgeprep.recipes.stream import Tally
 
-__all__ = ["json_lines", "objects", "text_fields"]
+__all__ = ["half_character", "json_lines", "objects", "text_fields"]
 
 _NO_JSON = object()
 
 
 def json_lines(file: RawFile, tally: Tally) -> Iterator[tuple[int, Any]]:
-    """The values of a file, each with its line; lines that are no JSON are passed over as `no_json`."""
+    """The values of a file, each with its line; `no_json` and `half_character` are passed over."""
     for number, line in text_lines(file, tally):
         value = _value(line)
         if value is _NO_JSON:
             tally.pass_over("no_json", f"{place(file, number)}: {shown(line)}")
+        elif half_character(line, value):
+            tally.pass_over("half_character", f"{place(file, number)}: {shown(line)}")
         else:
             yield number, value
+
+
+def half_character(source: str, value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    r"""Whether a value holds half a surrogate pair, as `"\ud83d"` alone is: valid JSON, and no text.
+
+    Args:
+        source: the JSON it was read from; without an escape of that range nothing is looked at.
+        value: what it says.
+    """
+    if "\\ud" not in source and "\\uD" not in source:
+        return False
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError):
+        return True
+    return False
 
 
 def _value(line: str) -> Any:  # noqa: ANN401 - any JSON value

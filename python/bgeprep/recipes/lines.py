@@ -20,11 +20,16 @@ _LONGEST = 64 << 20
 _SHOWN = 80
 
 
-def text_lines(file: RawFile, tally: Tally) -> Iterator[tuple[int, str]]:
+def text_lines(file: RawFile, tally: Tally, *, escaped: bool = False) -> Iterator[tuple[int, str]]:
     """The lines of a file without their ends, each with its number from 1; blank ones are left out.
 
     A line that is not in the file's encoding (`wrong_encoding`), or longer than 64 MiB (`line_too_long`), is passed
     over.
+
+    Args:
+        file: the file.
+        tally: what is passed over.
+        escaped: a line in another encoding is given too, its wrong bytes as `surrogateescape` has them.
 
     Raises:
         CorpusError: damaged or truncated packed data, or an archive.
@@ -37,7 +42,7 @@ def text_lines(file: RawFile, tally: Tally) -> Iterator[tuple[int, str]]:
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
         try:
-            text = line.decode(file.encoding)
+            text = line.decode(file.encoding, "surrogateescape" if escaped else "strict")
         except UnicodeDecodeError:
             tally.pass_over("wrong_encoding", f"{place(file, number)}: {shown(line.decode('latin-1'))}")
             continue
@@ -82,7 +87,7 @@ def _zstd_lines(file: RawFile) -> Iterator[tuple[int, str]]:
 
     number = 1
     try:
-        for frame in pl.scan_lines(file.path, name="line").collect_batches(maintain_order=True):
+        for frame in pl.scan_lines(file.path, name="line", glob=False).collect_batches(maintain_order=True):
             for text in frame["line"]:
                 if number == 1:
                     text = text.removeprefix("\ufeff")

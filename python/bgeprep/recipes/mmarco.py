@@ -46,10 +46,11 @@ def _frames(
     files: dict[str, RawFile], choice: tuple[int, int], tidy: Callable[[str], str], tally: Tally
 ) -> Iterator[pl.DataFrame]:
     passages, queries = Collection(files["passages"], tally), Collection(files["queries"], tally)
+    numbers = passages.numbered and queries.numbered
     limit, seed = choice
 
     def add(chosen: Chosen, column: str, counts: Tally) -> None:
-        for rows in id_rows(files["triples"], _COLUMNS, counts):
+        for rows in id_rows(files["triples"], _COLUMNS, counts, numbers=numbers):
             chosen.add(known_pairs(rows, ("qid", queries), (column, passages), files["triples"], counts))
 
     # the triples are shuffled: what is a positive is known when all of them were read, so they are read twice

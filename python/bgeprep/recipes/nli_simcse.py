@@ -48,7 +48,7 @@ RECIPE = Recipe(
     licence="SNLI: CC BY-SA 4.0; MultiNLI: several",
     raw="CSV with quoting and a header, three columns by position: premise, entailed sentence, contradicting sentence",
     makes="one record a row: premise, positive, negative. Passed over: half_row, too_many_columns, empty_text, "
-    "wrong_encoding",
+    "broken_row, wrong_encoding",
     citation="Gao, Yao and Chen 2021, SimCSE: Simple Contrastive Learning of Sentence Embeddings, EMNLP",
     unchecked="the names in the header (sent0, sent1, hard_neg), which are not looked at; 275,601 rows",
     read=read,

@@ -30,7 +30,7 @@ def parquet_objects(file: RawFile, columns: list[str]) -> Iterator[tuple[int, di
 
     number = 0
     try:
-        table = pl.scan_parquet(file.path)
+        table = pl.scan_parquet(file.path, glob=False)
         there = [name for name in columns if name in table.collect_schema()]
         if not there:
             found = ", ".join(table.collect_schema())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -68,10 +70,10 @@ class Raw:
         processes: int = 1,
         options: Mapping[str, str],
     ) -> Raw:
-        """The files below some paths.
+        """The files below some paths, each once.
 
         Raises:
-            ConfigError: an unknown encoding, or paths in an object store.
+            ConfigError: an unknown encoding, paths in an object store, or two files of one origin.
             CorpusError: a path that does not exist.
         """
         encoding = options.get("encoding", "utf-8")
@@ -85,12 +87,20 @@ class Raw:
         patterns = [os.fspath(one) for one in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
         files: list[RawFile] = []
         for pattern in patterns:
-            given = not Path(pattern).is_dir()
             found, _ = collect([pattern], prefix=len(patterns) > 1)
+            itself = {Path(match) for match in [pattern, *glob.glob(pattern, recursive=True)]}  # noqa: PTH207 - absolute
+            before = {file.path.resolve(): at for at, file in enumerate(files)}
             for one in found:
                 if isinstance(one.path, str):
                     raise ConfigError(f"{pattern}: recipes read files of this machine; hint: copy them here first")
-                files.append(RawFile(one.path, one.origin, given, encoding, one.bytes, one.modified))
+                given, known = one.path in itself, before.get(one.path.resolve())
+                if known is None:
+                    files.append(RawFile(one.path, one.origin, given, encoding, one.bytes, one.modified))
+                elif given:
+                    files[known] = replace(files[known], given=True)
+        origin, times = Counter(file.origin for file in files).most_common(1)[0] if files else ("", 0)
+        if times > 1:
+            raise ConfigError(f"two input files are both called {origin}; hint: give their common folder as --in")
         return cls(tuple(files), processes, options)
 
     @property

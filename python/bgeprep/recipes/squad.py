@@ -94,7 +94,9 @@ def questions(file: RawFile, tally: Tally) -> Iterator[Question]:
 def questions_on(
     paragraphs: Iterable[object], names: tuple[str, str], file: RawFile, tally: Tally
 ) -> Iterator[Question]:
-    """The questions on some paragraphs, numbered through; what has not the shape is passed over as `broken_entry`.
+    """The questions on some paragraphs, numbered through.
+
+    What has not the shape is passed over as `broken_entry`, what holds half a surrogate pair as `half_character`.
 
     Args:
         paragraphs: objects with a text and a list `qas`.
@@ -109,7 +111,11 @@ def questions_on(
             number += 1
             question = entry.get(names[1]) if isinstance(entry, dict) else None
             if isinstance(question, str) and isinstance(context, str):
-                yield number, question, context, entry.get("answers"), bool(entry.get("is_impossible"))
+                answers = entry.get("answers")
+                if _is_text([question, context, *answer_texts(answers)]):
+                    yield number, question, context, answers, bool(entry.get("is_impossible"))
+                else:
+                    tally.pass_over("half_character", f"{file.origin}, question {number}: {shown(question)}")
             else:
                 said = shown(json.dumps(entry, ensure_ascii=False))
                 tally.pass_over("broken_entry", f"{file.origin}, question {number}: {said}")
@@ -121,6 +127,14 @@ def _list(value: object, name: str, where: str, tally: Tally) -> list[Any]:
         return found
     tally.pass_over("broken_entry", f"{where}: no list {name}")
     return []
+
+
+def _is_text(texts: list[str]) -> bool:
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def answer_texts(value: object) -> list[str]:

@@ -46,7 +46,8 @@ class Tally:
             self.passed_over[reason] += number
             examples = self.examples.setdefault(reason, [])
             if len(examples) < _EXAMPLES:
-                examples.append(place)
+                # half a surrogate pair, which JSON can say, can be written to no file
+                examples.append(place.encode("utf-8", "backslashreplace").decode())
 
     def as_dict(self) -> dict[str, Any]:
         """The counts as they stand in a file, reasons sorted."""

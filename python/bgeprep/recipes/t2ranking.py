@@ -53,9 +53,10 @@ def _frames(
 
     limit, seed, first, last = choice
     passages, queries = Collection(files["passages"], tally), Collection(files["queries"], tally)
+    numbers = passages.numbered and queries.numbered
 
     def add(chosen: Chosen, use: str, columns: tuple[str, ...], keep: pl.Expr) -> None:
-        for rows in id_rows(files[use], columns, tally) if use in files else ():
+        for rows in id_rows(files[use], columns, tally, numbers=numbers) if use in files else ():
             chosen.add(known_pairs(rows.filter(keep), ("qid", queries), ("pid", passages), files[use], tally))
 
     relevant, known, negatives = Chosen(len(queries)), Chosen(len(queries)), np.empty(0, np.uint64)

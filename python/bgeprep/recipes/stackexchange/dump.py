@@ -6,7 +6,7 @@ import html
 import re
 from typing import TYPE_CHECKING
 
-from bgeprep.recipes.html_text import html_text, tidy_text
+from bgeprep.recipes.html_text import html_text
 from bgeprep.recipes.lines import place, shown, text_lines
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def table_rows(file: RawFile, tally: Tally) -> Iterator[tuple[int, Row]]:
 
 def question_text(row: Row, *, body: bool) -> str:
     """The title of a question, with the text of its body behind it where that is asked for."""
-    title = tidy_text(html.unescape(row.get("Title", "")))
+    title = " ".join(html.unescape(row.get("Title", "")).split())
     return f"{title}\n{body_text(row)}".strip() if body else title
 
 

@@ -66,7 +66,7 @@ impl Commit<'_> {
             task: task.name().to_owned(),
             language: Some(source.language.clone()).filter(|language| !language.is_empty()),
             weight: Some(source.weight).filter(|weight| !weight.is_nan()),
-            instruction: Some(source.instruction.clone()).filter(|instruction| !instruction.is_empty()),
+            instruction: instruction(source.task, task, &source.instruction),
             rows: result.parts.values().map(|part| part.rows).sum(),
             bytes: result.text_bytes,
             rows_read: tally.rows_read,
@@ -169,6 +169,11 @@ impl Commit<'_> {
     }
 }
 
+/// What stands before the queries of one task of a source: its instruction is for its own task alone.
+fn instruction(of_source: Task, task: Task, said: &str) -> Option<String> {
+    (task == of_source && !said.is_empty()).then(|| said.to_owned())
+}
+
 /// The folders of a set.
 fn folders(manifest: &Manifest) -> Vec<String> {
     let sources = manifest.sources.iter().filter(|source| !source.files.is_empty()).map(|source| source.name.clone());
@@ -212,6 +217,16 @@ impl Iterator for SlotRejects<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_of_another_task_do_without_the_instruction_of_their_source() {
+        let said = "Represent this sentence: ";
+        for task in Task::ALL {
+            let expected = (task == Task::Retrieval).then(|| said.to_owned());
+            assert_eq!(instruction(Task::Retrieval, task, said), expected);
+        }
+        assert_eq!(instruction(Task::Retrieval, Task::Retrieval, ""), None);
+    }
 
     #[test]
     fn a_folder_is_moved_once_and_then_left_alone() {
