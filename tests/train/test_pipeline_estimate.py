@@ -244,6 +244,16 @@ def test_the_script_is_one_that_a_shell_takes_and_goes_on_with(
     assert said.read_text().splitlines()[-1].endswith("--resume_from_checkpoint last")
 
 
+def test_a_trial_has_a_folder_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["pipeline", "--config", str(write(tmp_path)), "--json", *FLAGS]
+    assert main(words) == 0
+    whole = json.loads(capsys.readouterr().out)["output_dir"]
+    assert main([*words, "--scale", "0.001"]) == 0
+    assert json.loads(capsys.readouterr().out)["output_dir"] == f"{whole}-scale-0.001"
+    assert main([*words, "--scale", "0.001", "--output_dir", "mine"]) == 0
+    assert json.loads(capsys.readouterr().out)["output_dir"] == "mine"
+
+
 def test_a_dry_run_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pipeline", "--config", str(write(tmp_path)), "--json", *FLAGS]) == 0
     facts = json.loads(capsys.readouterr().out)

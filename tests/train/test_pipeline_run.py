@@ -154,7 +154,7 @@ def test_a_replacement_that_was_killed_at_once_still_replaces(folder: Path) -> N
     assert not json.loads(path.read_text())["steps"]["pairs"]["replaces"]
 
 
-def test_checkpoints_of_other_settings_are_gone_before_training_begins(folder: Path) -> None:
+def test_checkpoints_of_other_settings_go_only_where_that_is_asked_for(folder: Path) -> None:
     (folder / "pipeline.toml").write_text(
         'output_dir = "unused"\n[[steps]]\nname = "run"\nrun = "bgetrain train"\n'
         f'flags = {{ data = "{folder / "raw"}", learning_rate = 1e-3, model_name_or_path = "{folder / "raw"}" }}\n',
@@ -164,8 +164,12 @@ def test_checkpoints_of_other_settings_are_gone_before_training_begins(folder: P
     plan = plan_of(folder)
     with opened_record(plan.folder) as record:
         record.write("run", Entry(made_of="other settings", state="begun"))
-    with pytest.raises(PipelineError, match="run: bgetrain train ended with exit code"):
+    with pytest.raises(PipelineError, match="run: .* has checkpoints of other settings") as refused:
         states(plan)
+    assert "--overwrite" in refused.value.hint
+    assert (folder / "out" / "run" / "checkpoint-5").is_dir()
+    with pytest.raises(PipelineError, match="run: bgetrain train ended with exit code"):
+        states(plan, launch=Launch(overwrite=True))
     assert not (folder / "out" / "run" / "checkpoint-5").exists()
     words = (folder / "out" / "logs" / "run.log").read_text().splitlines()[0]
     assert words.endswith("--overwrite_output_dir")

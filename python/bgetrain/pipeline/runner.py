@@ -48,11 +48,13 @@ class Launch:
         jobs: steps that may run at once.
         processes: of a step that computes with a model, under torchrun where there are several.
         threads: of a process; None shares the cores between the jobs.
+        overwrite: whether a training of other settings may be replaced that has checkpoints.
     """
 
     jobs: int = 1
     processes: int = 1
     threads: int | None = None
+    overwrite: bool = False
 
     def command(self, step: Step) -> list[str]:
         """The program and the verb of a step."""
@@ -93,7 +95,7 @@ def run_steps(plan: Plan, wanted: Sequence[Step], record: Record, launch: Launch
         screen: is told what happens.
 
     Raises:
-        PipelineError: a step failed, or needs one that is not done.
+        PipelineError: a step failed, needs one that is not done, or would replace checkpoints.
         ConfigError: an input of a step is not there.
         Interrupted: a signal asked to stop.
         OSError: the folder cannot be written.
@@ -140,8 +142,15 @@ def _start(plan: Plan, step: Step, record: Record, launch: Launch, screen: Scree
     seconds = before.seconds if before is not None and goes_on else 0.0
     replaces = before is not None and (before.replaces if goes_on else True)
     if not goes_on:
+        checkpoints = list(step.out.glob("checkpoint-*"))
+        if checkpoints and not launch.overwrite:
+            raise PipelineError(
+                f"{step.name}: {step.out} has checkpoints of other settings or other input than now",
+                path=str(step.out),
+                hint="put those back to go on, choose another --output_dir, or --overwrite replaces the training",
+            )
         # a kill right after this line must not leave checkpoints of other settings to go on from
-        for checkpoint in step.out.glob("checkpoint-*"):
+        for checkpoint in checkpoints:
             shutil.rmtree(checkpoint)
     record.write(step.name, Entry(made_of=made_of, state="begun", seconds=seconds, replaces=replaces))
     more = _continuing(step, goes_on=goes_on, begun_before=before is not None, replaces=replaces)
