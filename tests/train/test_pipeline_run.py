@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bgetrain.errors import ConfigError, LaunchError
+from bgetrain.errors import ConfigError, Interrupted, LaunchError
 from bgetrain.pipeline.config import read_pipeline
 from bgetrain.pipeline.plan import Plan, Step, make_plan
 from bgetrain.pipeline.record import Entry, PipelineError, opened_record
@@ -266,6 +266,33 @@ def test_after_a_kill_the_same_call_goes_on(
     starts = (folder / "out" / "pairs.starts").read_text().splitlines()
     assert len(starts) == 2
     assert not any("--overwrite" in start for start in starts), "it goes on; nothing is replaced"
+
+
+CTRL_C = """
+import os, pathlib, signal, sys, time
+words = sys.argv[1:]
+out = pathlib.Path(words[words.index("--out") + 1])
+out.mkdir(parents=True, exist_ok=True)
+os.kill(os.getppid(), signal.SIGINT)
+if os.environ["ENDS_WITH"] == "0":
+    (out / "manifest.json").write_text("{}")
+sys.exit(int(os.environ["ENDS_WITH"]))
+"""
+
+
+@pytest.mark.parametrize(("code", "state"), [("130", "begun"), ("0", "done")])
+def test_a_step_that_ctrl_c_ended_did_not_fail(
+    folder: Path, code: str, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal gives the signal to the step too; what was done by then is done, and nothing else begins."""
+    step = folder / "step.py"
+    step.write_text(CTRL_C, encoding="utf-8")
+    monkeypatch.setenv("SLOW_STEP", str(step))
+    monkeypatch.setenv("ENDS_WITH", code)
+    with pytest.raises(Interrupted):
+        states(plan_of(folder), launch=SlowLaunch())
+    steps = json.loads((folder / "out" / "pipeline.json").read_text())["steps"]
+    assert {name: entry["state"] for name, entry in steps.items()} == {"pairs": state}
 
 
 def test_steps_that_need_nothing_of_each_other_run_at_once(folder: Path) -> None:

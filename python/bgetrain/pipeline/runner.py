@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shlex
@@ -106,6 +107,8 @@ def run_steps(plan: Plan, wanted: Sequence[Step], record: Record, launch: Launch
         try:
             while waiting or running:
                 for step in [one for one in waiting.values() if not waiting.keys() & set(one.needs)]:
+                    if stop.requested:
+                        break
                     if any(name == one.step.name for one in running for name in step.needs):
                         continue
                     if len(running) >= launch.jobs:
@@ -114,9 +117,12 @@ def run_steps(plan: Plan, wanted: Sequence[Step], record: Record, launch: Launch
                     del waiting[step.name]
                     running += [started] if started else []
                 for one in [one for one in running if one.process.poll() is not None]:
+                    # Ctrl-C reaches the steps as well: that one ends without success is then no failure
+                    if stop.requested and one.process.returncode:
+                        continue
                     running.remove(one)
                     _end(one, record, screen)
-                if stop.requested:
+                if stop.requested and (waiting or running):
                     raise Interrupted("stopped", hint="the same command goes on")
                 if running:
                     time.sleep(_LOOK_EVERY)
@@ -231,6 +237,11 @@ def _stop(running: list[_Running], record: Record, screen: Screen) -> None:
         except subprocess.TimeoutExpired:
             one.process.kill()
             one.process.wait()
+        if one.process.returncode == 0:
+            # it was done before it heard the wish; where it left nothing it is begun, as before
+            with contextlib.suppress(PipelineError):
+                _end(one, record, screen)
+                continue
         entry = record[one.step.name]
         seconds = time.monotonic() - one.since + (entry.seconds if entry else 0.0)
         record.stop(one.step.name, seconds)
