@@ -35,7 +35,8 @@ def apart(work: Callable[_Given, _Made], *given: _Given.args, **named: _Given.kw
     """
     # told on the command line and not as `__main__`, which would be run again
     # -c puts the current directory first, where a stray `json.py` would be imported
-    command = [sys.executable, "-c", "import sys; sys.path[:] = filter(None, sys.path); from bgetrain.apart import serve; serve()"]
+    served = "import sys; sys.path[:] = filter(None, sys.path); from bgetrain.apart import serve; serve()"
+    command = [sys.executable, "-c", served]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.curdir for path in sys.path)}
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, bufsize=0) as process:

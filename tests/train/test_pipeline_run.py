@@ -164,7 +164,7 @@ def test_checkpoints_of_other_settings_go_only_where_that_is_asked_for(folder: P
     plan = plan_of(folder)
     with opened_record(plan.folder) as record:
         record.write("run", Entry(made_of="other settings", state="begun"))
-    with pytest.raises(PipelineError, match="run: .* has checkpoints of other settings") as refused:
+    with pytest.raises(PipelineError, match=r"run: .* has checkpoints of other settings") as refused:
         states(plan)
     assert "--overwrite" in refused.value.hint
     assert (folder / "out" / "run" / "checkpoint-5").is_dir()
@@ -182,7 +182,8 @@ def test_what_nobody_remembers_is_not_overwritten(folder: Path) -> None:
         states(plan_of(folder))
 
 
-def test_one_pipeline_at_a_time(folder: Path) -> None:
+def test_one_pipeline_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bgetrain.pipeline.record._LOCK_SECONDS", 0)
     with opened_record(folder / "out"), pytest.raises(LaunchError, match="another pipeline is at work there"):
         states(plan_of(folder))
 
@@ -195,12 +196,14 @@ def test_a_damaged_record_is_an_error(folder: Path) -> None:
 
 
 SLOW = """
-import json, pathlib, sys, time
+import json, os, pathlib, sys, time
 words = sys.argv[1:]
 out = pathlib.Path(words[words.index("--out") + 1])
 out.mkdir(parents=True, exist_ok=True)
 began = out.with_name(out.name + ".starts")
 began.write_text((began.read_text() if began.exists() else "") + " ".join(words) + "\\n")
+links = [os.path.realpath(f"/proc/self/fd/{one}") for one in os.listdir("/proc/self/fd") if int(one) > 2]
+out.with_name(out.name + ".lock").write_text(str(any(link.endswith(".pipeline.lock") for link in links)))
 for part in range(3):
     if not (out / f"part-{part}").exists():
         if part == 2 and began.read_text().count("\\n") == 1:
@@ -226,6 +229,21 @@ from tests.train.test_pipeline_run import SlowLaunch, plan_of, states
 plan = plan_of(Path(sys.argv[1]))
 sys.exit(report(lambda: states(plan, plan.chosen("pairs", None), SlowLaunch())))
 """
+
+
+def test_a_step_that_is_left_behind_keeps_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock holds until the last process that writes there has ended, with or without its pipeline."""
+    monkeypatch.setattr("bgetrain.pipeline.record._LOCK_SECONDS", 0)
+    with opened_record(folder / "out") as record:
+        step = subprocess.Popen(["sleep", "600"], pass_fds=record.lock)
+    try:
+        with pytest.raises(LaunchError, match="another pipeline is at work there"):
+            states(plan_of(folder))
+    finally:
+        step.kill()
+        step.wait()
+    with opened_record(folder / "out"):
+        pass
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -258,6 +276,7 @@ def test_after_a_kill_the_same_call_goes_on(
     assert ("the same command goes on" in said) == (number == signal.SIGTERM)
     entry = json.loads((folder / "out" / "pipeline.json").read_text())["steps"]["pairs"]
     assert entry["state"] == "begun"
+    assert (pairs.with_name("pairs.lock")).read_text() == "True", "a step holds the lock of its pipeline"
     kept = (pairs / "part-1").read_text()
 
     plan = plan_of(folder)

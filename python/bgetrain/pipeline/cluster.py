@@ -100,7 +100,10 @@ def told(config: PipelineConfig, plan: Plan, wanted: Sequence[Step], args: argpa
         "#SBATCH --requeue",
         f"#SBATCH --output={name}-%j.log",
         "#",
-        *(f"# {line}".rstrip() for line in [*config.about.splitlines(), "", *_table(costs, machine), "", *_sums(costs)]),
+        *(
+            f"# {line}".rstrip()
+            for line in [*config.about.splitlines(), "", *_table(costs, machine), "", *_sums(costs)]
+        ),
         "",
         _FUNCTIONS.format(folder=shlex.quote(str(plan.folder)), gpus=machine.gpus).rstrip(),
     ]

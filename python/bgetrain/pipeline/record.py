@@ -11,8 +11,8 @@ import dataclasses
 import fcntl
 import glob
 import json
-import os
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ __all__ = ["Entry", "PipelineError", "Record", "opened_record"]
 
 _FILE = "pipeline.json"
 _FORMAT = 1
+_LOCK_SECONDS = 5.0  # a step whose pipeline was killed has the lock until it has ended
 
 
 class PipelineError(BgetrainError, RuntimeError):
@@ -63,14 +64,19 @@ class Entry:
 
 
 class Record:
-    """The entries of a pipeline's folder; every change is written at once."""
+    """The entries of a pipeline's folder; every change is written at once.
 
-    def __init__(self, folder: Path) -> None:
+    Attributes:
+        lock: descriptors that keep the folder for this run as long as a process has them open.
+    """
+
+    def __init__(self, folder: Path, lock: tuple[int, ...] = ()) -> None:
         """Reads what is there.
 
         Raises:
             PipelineError: the file is damaged.
         """
+        self.lock = lock
         self._path = folder / _FILE
         self._entries: dict[str, Entry] = {}
         if not self._path.is_file():
@@ -195,15 +201,24 @@ def opened_record(folder: Path) -> Iterator[Record]:
     """The record of a folder, for this run alone.
 
     Raises:
-        LaunchError: another run is at work there.
+        LaunchError: another run is at work there, or a step that it left behind.
         PipelineError: what is remembered is damaged.
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".pipeline.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LaunchError(f"{folder}: another pipeline is at work there", path=str(folder)) from None
-        os.set_inheritable(lock.fileno(), False)
-        yield Record(folder)
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.05)
+                    continue
+                raise LaunchError(
+                    f"{folder}: another pipeline is at work there",
+                    path=str(folder),
+                    hint="where that one was killed, a step of it still saves what it has; try again when it has ended",
+                ) from None
+        yield Record(folder, (lock.fileno(),))

@@ -173,6 +173,7 @@ def _start(plan: Plan, step: Step, record: Record, launch: Launch, screen: Scree
             stdout=said,
             stderr=subprocess.STDOUT,
             env=launch.environment(),
+            pass_fds=record.lock,
             preexec_fn=_end_with_parent,
         )
     screen.say(step.name, "running", log=log, before=seconds, goes_on=goes_on)
