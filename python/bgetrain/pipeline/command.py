@@ -128,6 +128,8 @@ def _summary(config: PipelineConfig, plan: Plan, ran: set[str]) -> dict[str, Any
         sys.stderr.write(f"warning: {scores} is not there, so there is no table\n")
         return None
     split = str(step.flags.get("split", "test"))
-    opened = [open_collection(path, split) for place in step.inputs()["data"] for path in find_collections(place)]
+    opened = [
+        open_collection(path, split) for place in step.inputs().get("data", []) for path in find_collections(place)
+    ]
     qrels = {collection.name: collection.qrels for collection in opened}
     return summarise(config.summary, scores, per_query(step.out, qrels, config.summary.metric))
