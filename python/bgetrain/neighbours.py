@@ -198,11 +198,15 @@ class Neighbours:
         faiss = _faiss()
         by_gpu = getattr(faiss, "get_num_gpus", lambda: 0)() > 0
         resources = faiss.StandardGpuResources() if by_gpu else None
+        # a thread of a pool has device 0 as its own, whatever the rank's is; -1 leaves it at that
+        device = int(self._options.device.partition("cuda:")[2] or -1)
         metric = faiss.METRIC_INNER_PRODUCT
 
         def knn(asked: NDArray[np.float32], piece: NDArray[np.float32], wanted: int) -> tuple[Any, Any]:
             if by_gpu:
-                return faiss.knn_gpu(resources, asked, piece, wanted, metric=metric)  # type: ignore[no-any-return]
+                return faiss.knn_gpu(  # type: ignore[no-any-return]
+                    resources, asked, piece, wanted, metric=metric, device=device
+                )
             return faiss.knn(asked, piece, wanted, metric=metric)  # type: ignore[no-any-return]
 
         def found() -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
