@@ -175,6 +175,38 @@ def test_checkpoints_of_other_settings_go_only_where_that_is_asked_for(folder: P
     assert words.endswith("--overwrite_output_dir")
 
 
+def hash_of_step(folder: Path, text: str) -> str:
+    (folder / "pipeline.toml").write_text(f'output_dir = "unused"\n[[steps]]\nname = "step"\n{text}', encoding="utf-8")
+    plan = plan_of(folder)
+    with opened_record(plan.folder) as record:
+        return record.made_of(plan.steps["step"], plan.steps)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'run = "bgetrain evaluate"\nflags = { model = "some/model", sts = "RAW" }',
+        'run = "bgetrain evaluate"\nflags = { model = "some/model", pairs = ["RAW"] }',
+        'run = "bgetrain evaluate"\nflags = { model = "some/model", mteb = ["STS12", "RAW"] }',
+        'run = "bgetrain evaluate"\nflags = { model = "some/model", data = "RAW", embeddings = "RAW" }',
+        'run = "bgeprep shard"\nconfig = "CONFIG"',
+        'run = "bgetrain train"\nconfig = "CONFIG"',
+        'run = "bgetrain train"\nflags = { "data.train_data" = "RAW", "model.model_name_or_path" = "some/model" }',
+    ],
+)
+def test_all_that_a_step_reads_decides_whether_it_is_done_again(folder: Path, text: str) -> None:
+    raw = folder / "raw"
+    said = (
+        f'[[sources]]\nname = "a"\npath = "{raw}/*.jsonl"\n' if "shard" in text else f'[data]\ntrain_data = "{raw}"\n'
+    )
+    (folder / "config.toml").write_text(said, encoding="utf-8")
+    text = text.replace("RAW", str(raw)).replace("CONFIG", str(folder / "config.toml"))
+    before = hash_of_step(folder, text)
+    assert hash_of_step(folder, text) == before
+    write_rows(folder, 6)
+    assert hash_of_step(folder, text) != before
+
+
 def test_what_nobody_remembers_is_not_overwritten(folder: Path) -> None:
     (folder / "out" / "pairs").mkdir(parents=True)
     (folder / "out" / "pairs" / "precious.txt").write_text("mine", encoding="utf-8")

@@ -149,7 +149,7 @@ class Record:
         """
         outputs = {str(steps[name].out): name for name in step.needs}
         read: dict[str, Any] = {}
-        for flag, places in step.inputs().items():
+        for flag, places in (step.inputs() | _inputs_in_settings(step)).items():
             read[flag] = [self._identity_of(step, flag, place, outputs, steps) for place in places]
         described = {name: value for name, value in step.described.items() if name not in read}
         sources = [{key: value for key, value in one.items() if key not in ("path", "rows")} for one in step.sources]
@@ -170,12 +170,33 @@ class Record:
         found = identify(Path(place)) if "*" not in place and "://" not in place else None
         if found is not None:
             return found
-        if flag in VERBS[step.run].models or "://" in place:
+        if flag.rpartition(".")[2] in VERBS[step.run].models or "://" in place:
             return place
-        matched = sorted(map(Path, glob.glob(place, recursive=True))) if "*" in place else []  # noqa: PTH207 - may be absolute
-        if not matched and "*" not in place:
+        if "*" not in place:
             raise ConfigError(f"{step.name}: --{flag} {place}: no such file or folder, or an empty one")
-        return hash_of([[str(one), listing(one)] for one in matched] or place)
+        return _identity_of_matches(place)
+
+
+def _identity_of_matches(pattern: str) -> str:
+    """Of all files that a pattern matches; of the pattern where it matches none."""
+    matched = sorted(map(Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207 - may be absolute
+    return hash_of([[str(one), listing(one)] for one in matched] or pattern)
+
+
+def _inputs_in_settings(step: Step) -> dict[str, list[str]]:
+    """What `bgetrain train` reads besides the flags that `inputs` knows: in its file, or by a dotted name."""
+    if step.run != "bgetrain train":
+        return {}
+    from bgetrain.settings import parse_flags, read_toml
+
+    verb = VERBS[step.run]
+    known = [place for places in step.inputs().values() for place in places]
+    said = (read_toml(step.config) if step.config else {}) | parse_flags(step.words())[1]
+    return {
+        dotted: [str(value)]
+        for dotted, value in said.items()
+        if dotted.partition(".")[2] in (*verb.inputs, *verb.models) and value is not None and str(value) not in known
+    }
 
 
 def _settings(path: Path, step: Step) -> object:
@@ -192,7 +213,9 @@ def _settings(path: Path, step: Step) -> object:
         from bgeprep.config import load_config
 
         for source in load_config(path).sources:
-            places += [[place, identify(Path(place))] for place in source.path]
+            places += [
+                [place, _identity_of_matches(place) if "*" in place else identify(Path(place))] for place in source.path
+            ]
     return [said, [identity for _, identity in places]]
 
 
