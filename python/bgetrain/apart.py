@@ -34,7 +34,9 @@ def apart(work: Callable[_Given, _Made], *given: _Given.args, **named: _Given.kw
         Exception: what the function raised.
     """
     # told on the command line and not as `__main__`, which would be run again
-    command = [sys.executable, "-c", "from bgetrain.apart import serve; serve()"]
+    # -c puts the current directory first, where a stray `json.py` would be imported
+    served = "import sys; sys.path[:] = filter(None, sys.path); from bgetrain.apart import serve; serve()"
+    command = [sys.executable, "-c", served]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.curdir for path in sys.path)}
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, bufsize=0) as process:
@@ -50,12 +52,14 @@ def apart(work: Callable[_Given, _Made], *given: _Given.args, **named: _Given.kw
             raise
         process.stdin.close()
         code = process.wait()
-    if not said:
+    try:
+        failed, made = pickle.loads(said)
+    except (EOFError, pickle.UnpicklingError):
+        # nothing, or killed in the midst of its answer
         raise LaunchError(
             f"the process of {work.__module__}.{work.__qualname__} ended with code {code} before it was done",
             hint="what it said stands above; nothing where it was killed, for want of memory perhaps",
-        )
-    failed, made = pickle.loads(said)
+        ) from None
     if failed:
         raise made
     return made  # type: ignore[no-any-return]

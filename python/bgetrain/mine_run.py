@@ -31,6 +31,8 @@ from bgetrain.texts import ShardTexts, open_texts
 from bgetrain.vectors import open_vectors
 
 if TYPE_CHECKING:
+    import torch
+
     from bgetrain.gather import Ranks
     from bgetrain.scorers import Scorer
     from bgetrain.texts import Texts
@@ -183,7 +185,7 @@ def _note(work: Work, encoder: Any) -> str:  # noqa: ANN401 - an Encoder; naming
     from bgetrain.embed import model_hash
 
     named = [
-        *("format", "near", "reranker", "write_scores", "index", "index_lists", "index_probes", "pooling", "dtype"),
+        *("format", "near", "write_scores", "index", "index_lists", "index_probes", "pooling", "dtype"),
         *("query_instruction_for_retrieval", "passage_instruction_for_retrieval", "precision"),
         *("query_max_len", "passage_max_len"),
     ]
@@ -191,6 +193,8 @@ def _note(work: Work, encoder: Any) -> str:  # noqa: ANN401 - an Encoder; naming
     pool = None if work.args.pool is None else open_texts(work.args.pool, "passages").fingerprint
     decided |= {"model": model_hash(encoder), "set": ShardSet.open(work.shards).hash, "pool": pool}
     decided |= {"rules": str(work.rules), "earlier": work.earlier}
+    reranker = _reranker(work.args)
+    decided["reranker"] = None if reranker is None else reranker.work
     decided["judged"] = judgements_hash(work.args.pool or work.shards)
     return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
 
@@ -252,7 +256,7 @@ def mine(work: Work, embedded: Embedded, ranks: Ranks | None = None) -> dict[str
         pool_texts=pool,
         positive_texts=positives,
         query_texts=stores["queries"],
-        reranker=_reranker(args, ranks),
+        reranker=None if ranks is None else _reranker(args, ranks.device),
     )
     bar = Bar("mining", "queries", quiet=quiet)
     chosen = mine_blocks(mining, work.folder / "chosen", ranks=ranks, overwrite=args.overwrite, progress=bar)
@@ -277,11 +281,12 @@ def _near(work: Work) -> float | None:
     return None if work.args.pool is None and mode == "near" else 0.5
 
 
-def _reranker(args: argparse.Namespace, ranks: Ranks | None) -> Scorer | None:
-    if not args.reranker or ranks is None:
+def _reranker(args: argparse.Namespace, device: torch.device | None = None) -> Scorer | None:
+    if not args.reranker:
         return None
     from bgetrain.scorers import Reranker
 
     reranker = Reranker(args.reranker, precision=args.precision, batch_tokens=args.batch_tokens)
-    reranker.to(ranks.device)
+    if device is not None:
+        reranker.to(device)
     return reranker

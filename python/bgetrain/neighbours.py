@@ -55,6 +55,9 @@ _SAMPLED = 64
 
 _FEWEST_QUERIES = 32
 
+_DEEPEST = 2048
+"""Of a search: no faiss on a GPU goes deeper."""
+
 _LOW = np.int64((1 << 32) - 1)
 
 
@@ -198,11 +201,15 @@ class Neighbours:
         faiss = _faiss()
         by_gpu = getattr(faiss, "get_num_gpus", lambda: 0)() > 0
         resources = faiss.StandardGpuResources() if by_gpu else None
+        # a thread of a pool has device 0 as its own, whatever the rank's is; -1 leaves it at that
+        device = int(self._options.device.partition("cuda:")[2] or -1)
         metric = faiss.METRIC_INNER_PRODUCT
 
         def knn(asked: NDArray[np.float32], piece: NDArray[np.float32], wanted: int) -> tuple[Any, Any]:
             if by_gpu:
-                return faiss.knn_gpu(resources, asked, piece, wanted, metric=metric)  # type: ignore[no-any-return]
+                return faiss.knn_gpu(  # type: ignore[no-any-return]
+                    resources, asked, piece, wanted, metric=metric, device=device
+                )
             return faiss.knn(asked, piece, wanted, metric=metric)  # type: ignore[no-any-return]
 
         def found() -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
@@ -293,7 +300,7 @@ def _first_of_equals(
     """The best k of a piece; of passages with the score of the last one, those that come first in the piece.
 
     faiss keeps any of them. Where one more than k shows such a tie, the query is searched again, deeper and deeper,
-    until all of them are found.
+    until all of them are found; past the deepest search, all scores of the piece are looked at, part by part.
     """
     count = len(piece)
     if k >= count:
@@ -306,6 +313,16 @@ def _first_of_equals(
         depth = min(2 * depth, count)
         # faiss takes another way, with other last digits, for fewer queries than these
         asked = np.resize(tied, max(len(tied), _FEWEST_QUERIES))
+        if depth > _DEEPEST:
+
+            def parts(asked: NDArray[np.int64] = asked, own: int = len(tied)) -> Iterator[tuple[Any, Any]]:
+                for first in range(0, count, _DEEPEST):
+                    part = piece[first : first + _DEEPEST]
+                    found, where = knn(queries[asked], part, len(part))
+                    yield found[:own], where[:own] + first
+
+            scores[tied], places[tied] = merge_best(parts(), k)
+            break
         deeper, where = knn(queries[asked], piece, depth)
         deeper, where = deeper[: len(tied)], where[: len(tied)]
         best = np.sort(_pack(deeper, where), axis=1)[:, ::-1][:, :k]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import sys
 import time
@@ -37,6 +38,27 @@ def fail_strangely() -> None:
 def die() -> None:
     """Ends as the kernel ends a process for want of memory."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Halved:
+    """Ends the process while its answer is half written."""
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        """Writes the beginning of an answer where the answer goes, and dies."""
+        # the answer's descriptor is the copy of stdout that `serve` made
+        for number in range(3, 16):
+            try:
+                os.write(number, pickle.dumps((False, "x" * 1000))[:500])
+            except OSError:
+                continue
+            break
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def answer_by_half() -> Halved:
+    """Something that is killed on its way."""
+    return Halved()
 
 
 def sleep() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from bgetrain.apart import apart
 from bgetrain.errors import ConfigError, LaunchError
-from tests.train.apart_work import die, fail, fail_strangely, where
+from tests.train.apart_work import answer_by_half, die, fail, fail_strangely, where
 from tests.train.killing import ROOT
 from tests.train.mine_material import make_shards, mine
 from tests.train.tiny import write_tiny_bert
@@ -42,6 +42,19 @@ def test_what_a_function_returns_and_raises_comes_back() -> None:
         apart(fail_strangely)
     with pytest.raises(LaunchError, match=r"apart_work\.die ended with code -9"):
         apart(die)
+
+
+def test_a_process_that_is_killed_in_the_midst_of_its_answer_is_told() -> None:
+    with pytest.raises(LaunchError, match=r"apart_work\.answer_by_half ended with code -9"):
+        apart(answer_by_half)
+
+
+def test_what_lies_in_the_current_directory_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pickle.py").write_text("raise SystemExit('a stranger')", encoding="utf-8")
+    (tmp_path / "bgetrain.py").write_text("raise SystemExit('a stranger')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(ROOT), *(path for path in sys.path if path)])
+    assert apart(where, 1, two=2)[1] == (1, 2)
 
 
 def test_the_process_ends_with_the_one_that_called() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from bgetrain import mining
 from bgetrain.__main__ import main
@@ -90,6 +91,20 @@ def test_a_reranker_that_is_none_is_told_before_anything_is_written(
         assert mine(model, "--data", shards, "--out", out, "--reranker", given) == 1
         assert told in capsys.readouterr().err
         assert not out.exists()
+
+
+def test_another_cross_encoder_of_the_same_name_is_another_run(
+    model: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge = write_tiny_reranker(tmp_path / "judge")
+    words = ("--data", shards, "--out", tmp_path / "out.jsonl", "--reranker", judge, "--negative_number", COUNT)
+    assert mine(model, *words) == 0
+    assert mine(model, *words) == 0, "up to date"
+    weights = load_file(judge / "model.safetensors")
+    save_file({name: -weight for name, weight in weights.items()}, judge / "model.safetensors", {"format": "pt"})
+    capsys.readouterr()
+    assert mine(model, *words) == 1
+    assert "is there already, made otherwise" in capsys.readouterr().err
 
 
 def mine_by(ranks: int, words: list[str], killed: dict[int, int]) -> list[int | None]:

@@ -69,6 +69,50 @@ def test_of_passages_with_one_score_the_first_are_taken(
     assert np.array_equal(places, expected)
 
 
+@pytest.mark.skipif(importlib.util.find_spec("faiss") is None, reason="no faiss")
+@pytest.mark.parametrize("k", [5, 100, 300])
+def test_no_search_is_deeper_than_a_gpu_can(monkeypatch: pytest.MonkeyPatch, k: int) -> None:
+    """Three thousand copies of one vector among others: the same result, bit by bit, as by a search of that depth."""
+    import faiss
+
+    kinds = np.random.default_rng(0).integers(0, 2, 6000)
+    pool, queries = unit(2, 1)[kinds], unit(40, 2)
+    pool[::50] = unit(120, 3)
+    knn, depths = faiss.knn, []
+
+    def noted(asked: Any, piece: Any, depth: int, *, metric: int) -> Any:
+        depths.append(depth)
+        return knn(asked, piece, depth, metric=metric)
+
+    monkeypatch.setattr(faiss, "knn", noted)
+    search = SearchOptions(engine="faiss")
+    found = Neighbours(Parts(pool, 700), search).search(queries, k)
+    assert max(depths) <= 2048
+    monkeypatch.setattr(neighbours, "_DEEPEST", 10_000)
+    deep = Neighbours(Parts(pool, 700), search).search(queries, k)
+    assert max(depths) > 2048, "without the bound it goes deeper: the test shows something"
+    assert np.array_equal(found[1], deep[1])
+    assert np.array_equal(found[0], deep[0])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("faiss") is None, reason="no faiss")
+@pytest.mark.parametrize(("device", "told"), [("cuda:1", 1), ("cuda", -1), ("cpu", -1)])
+def test_faiss_searches_on_the_gpu_of_its_rank(monkeypatch: pytest.MonkeyPatch, device: str, told: int) -> None:
+    import faiss
+
+    asked = []
+
+    def knn_gpu(_: Any, queries: Any, pool: Any, k: int, *, metric: int, device: int) -> Any:
+        asked.append(device)
+        return faiss.knn(queries, pool, k, metric=metric)
+
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2, raising=False)
+    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(faiss, "knn_gpu", knn_gpu, raising=False)
+    Neighbours(Parts(unit(50, 1), 50), SearchOptions(engine="faiss", device=device)).search(unit(3, 2), 5)
+    assert set(asked) == {told}
+
+
 def test_the_size_of_the_parts_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours, "PIECE_ROWS", 256)
     pool, queries = unit(1000, 1), unit(20, 2)

@@ -93,8 +93,14 @@ gpus() {
 }
 # on one machine
 one() { srun --nodes 1 --ntasks 1 "$@"; }
-# the flag that goes on with a run where it was begun
-begun() { if compgen -G "$1/checkpoint-*" >/dev/null; then echo --resume_from_checkpoint last; fi; }
+# the flag that replaces what an earlier start of this job left: NAME FLAG
+again() { if [ -e "$done/$1.begun" ]; then echo "$2"; fi; touch "$done/$1.begun"; }
+# the flag that goes on with a training where it was begun: NAME OUTPUT
+begun() {
+    local anew
+    anew=$(again "$1" --overwrite_output_dir)
+    if compgen -G "$2/checkpoint-*" >/dev/null; then echo --resume_from_checkpoint last; else echo "$anew"; fi
+}
 is_done() { [ -e "$done/$1" ]; }
 
 # pairs: two sources
@@ -117,7 +123,7 @@ fi
 if ! is_done stage1; then
     gpus bgetrain train --data out/pairs --model_name_or_path base --global_batch_size 1000 \
         --gradient_checkpointing --output_dir out/stage1 \
-        $(begun out/stage1)
+        $(begun stage1 out/stage1)
     touch "$done/stage1"
 fi
 
@@ -242,6 +248,38 @@ def test_the_script_is_one_that_a_shell_takes_and_goes_on_with(
     (tmp_path / "out" / "slurm" / "stage1").unlink()
     assert go() == 0
     assert said.read_text().splitlines()[-1].endswith("--resume_from_checkpoint last")
+    # a job that ended before the first checkpoint, or before it could note that a step is done
+    (tmp_path / "out" / "stage1" / "checkpoint-5").rmdir()
+    (tmp_path / "out" / "slurm" / "stage1").unlink()
+    assert go() == 0
+    assert said.read_text().splitlines()[-1].endswith("--overwrite_output_dir")
+
+
+def test_a_script_replaces_what_does_not_go_on_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = 'output_dir = "out"\n[[steps]]\nname = "words"\nrun = "bgetrain vocab"\nflags = { data = "raw" }\n'
+    assert main(["pipeline", "--config", str(write(tmp_path, text)), *FLAGS]) == 0
+    assert "        $(again words --overwrite)\n" in capsys.readouterr().out
+
+
+def test_texts_of_the_file_become_no_lines_of_the_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = FILE.replace('"A pipeline of three"', '"""Three\nrm -rf one"""').replace(
+        '"two sources"', '"two\\nrm -rf sources"'
+    )
+    assert main(["pipeline", "--config", str(write(tmp_path, text)), "--output_dir", "my out;x", *FLAGS]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {"# Three", "# rm -rf one", "# pairs: two rm -rf sources"} <= set(lines)
+    assert {"#SBATCH --job-name=my_out_x", "#SBATCH --output=my_out_x-%j.log"} <= set(lines)
+    assert not any(line.startswith("rm ") for line in lines)
+
+
+def test_a_trial_has_a_folder_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["pipeline", "--config", str(write(tmp_path)), "--json", *FLAGS]
+    assert main(words) == 0
+    whole = json.loads(capsys.readouterr().out)["output_dir"]
+    assert main([*words, "--scale", "0.001"]) == 0
+    assert json.loads(capsys.readouterr().out)["output_dir"] == f"{whole}-scale-0.001"
+    assert main([*words, "--scale", "0.001", "--output_dir", "mine"]) == 0
+    assert json.loads(capsys.readouterr().out)["output_dir"] == "mine"
 
 
 def test_a_dry_run_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

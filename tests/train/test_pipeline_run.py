@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bgetrain.errors import ConfigError, LaunchError
+from bgetrain.errors import ConfigError, Interrupted, LaunchError
 from bgetrain.pipeline.config import read_pipeline
 from bgetrain.pipeline.plan import Plan, Step, make_plan
 from bgetrain.pipeline.record import Entry, PipelineError, opened_record
@@ -154,7 +154,7 @@ def test_a_replacement_that_was_killed_at_once_still_replaces(folder: Path) -> N
     assert not json.loads(path.read_text())["steps"]["pairs"]["replaces"]
 
 
-def test_checkpoints_of_other_settings_are_gone_before_training_begins(folder: Path) -> None:
+def test_checkpoints_of_other_settings_go_only_where_that_is_asked_for(folder: Path) -> None:
     (folder / "pipeline.toml").write_text(
         'output_dir = "unused"\n[[steps]]\nname = "run"\nrun = "bgetrain train"\n'
         f'flags = {{ data = "{folder / "raw"}", learning_rate = 1e-3, model_name_or_path = "{folder / "raw"}" }}\n',
@@ -164,11 +164,47 @@ def test_checkpoints_of_other_settings_are_gone_before_training_begins(folder: P
     plan = plan_of(folder)
     with opened_record(plan.folder) as record:
         record.write("run", Entry(made_of="other settings", state="begun"))
-    with pytest.raises(PipelineError, match="run: bgetrain train ended with exit code"):
+    with pytest.raises(PipelineError, match=r"run: .* has checkpoints of other settings") as refused:
         states(plan)
+    assert "--overwrite" in refused.value.hint
+    assert (folder / "out" / "run" / "checkpoint-5").is_dir()
+    with pytest.raises(PipelineError, match="run: bgetrain train ended with exit code"):
+        states(plan, launch=Launch(overwrite=True))
     assert not (folder / "out" / "run" / "checkpoint-5").exists()
     words = (folder / "out" / "logs" / "run.log").read_text().splitlines()[0]
     assert words.endswith("--overwrite_output_dir")
+
+
+def hash_of_step(folder: Path, text: str) -> str:
+    (folder / "pipeline.toml").write_text(f'output_dir = "unused"\n[[steps]]\nname = "step"\n{text}', encoding="utf-8")
+    plan = plan_of(folder)
+    with opened_record(plan.folder) as record:
+        return record.made_of(plan.steps["step"], plan.steps)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'run = "bgetrain evaluate"\nflags = { model = "some/model", sts = "RAW" }',
+        'run = "bgetrain evaluate"\nflags = { model = "some/model", pairs = ["RAW"] }',
+        'run = "bgetrain evaluate"\nflags = { model = "some/model", mteb = ["STS12", "RAW"] }',
+        'run = "bgetrain evaluate"\nflags = { model = "some/model", data = "RAW", embeddings = "RAW" }',
+        'run = "bgeprep shard"\nconfig = "CONFIG"',
+        'run = "bgetrain train"\nconfig = "CONFIG"',
+        'run = "bgetrain train"\nflags = { "data.train_data" = "RAW", "model.model_name_or_path" = "some/model" }',
+    ],
+)
+def test_all_that_a_step_reads_decides_whether_it_is_done_again(folder: Path, text: str) -> None:
+    raw = folder / "raw"
+    said = (
+        f'[[sources]]\nname = "a"\npath = "{raw}/*.jsonl"\n' if "shard" in text else f'[data]\ntrain_data = "{raw}"\n'
+    )
+    (folder / "config.toml").write_text(said, encoding="utf-8")
+    text = text.replace("RAW", str(raw)).replace("CONFIG", str(folder / "config.toml"))
+    before = hash_of_step(folder, text)
+    assert hash_of_step(folder, text) == before
+    write_rows(folder, 6)
+    assert hash_of_step(folder, text) != before
 
 
 def test_what_nobody_remembers_is_not_overwritten(folder: Path) -> None:
@@ -178,7 +214,8 @@ def test_what_nobody_remembers_is_not_overwritten(folder: Path) -> None:
         states(plan_of(folder))
 
 
-def test_one_pipeline_at_a_time(folder: Path) -> None:
+def test_one_pipeline_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bgetrain.pipeline.record._LOCK_SECONDS", 0)
     with opened_record(folder / "out"), pytest.raises(LaunchError, match="another pipeline is at work there"):
         states(plan_of(folder))
 
@@ -191,12 +228,14 @@ def test_a_damaged_record_is_an_error(folder: Path) -> None:
 
 
 SLOW = """
-import json, pathlib, sys, time
+import json, os, pathlib, sys, time
 words = sys.argv[1:]
 out = pathlib.Path(words[words.index("--out") + 1])
 out.mkdir(parents=True, exist_ok=True)
 began = out.with_name(out.name + ".starts")
 began.write_text((began.read_text() if began.exists() else "") + " ".join(words) + "\\n")
+links = [os.path.realpath(f"/proc/self/fd/{one}") for one in os.listdir("/proc/self/fd") if int(one) > 2]
+out.with_name(out.name + ".lock").write_text(str(any(link.endswith(".pipeline.lock") for link in links)))
 for part in range(3):
     if not (out / f"part-{part}").exists():
         if part == 2 and began.read_text().count("\\n") == 1:
@@ -222,6 +261,21 @@ from tests.train.test_pipeline_run import SlowLaunch, plan_of, states
 plan = plan_of(Path(sys.argv[1]))
 sys.exit(report(lambda: states(plan, plan.chosen("pairs", None), SlowLaunch())))
 """
+
+
+def test_a_step_that_is_left_behind_keeps_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock holds until the last process that writes there has ended, with or without its pipeline."""
+    monkeypatch.setattr("bgetrain.pipeline.record._LOCK_SECONDS", 0)
+    with opened_record(folder / "out") as record:
+        step = subprocess.Popen(["sleep", "600"], pass_fds=record.lock)
+    try:
+        with pytest.raises(LaunchError, match="another pipeline is at work there"):
+            states(plan_of(folder))
+    finally:
+        step.kill()
+        step.wait()
+    with opened_record(folder / "out"):
+        pass
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -254,6 +308,7 @@ def test_after_a_kill_the_same_call_goes_on(
     assert ("the same command goes on" in said) == (number == signal.SIGTERM)
     entry = json.loads((folder / "out" / "pipeline.json").read_text())["steps"]["pairs"]
     assert entry["state"] == "begun"
+    assert (pairs.with_name("pairs.lock")).read_text() == "True", "a step holds the lock of its pipeline"
     kept = (pairs / "part-1").read_text()
 
     plan = plan_of(folder)
@@ -262,6 +317,33 @@ def test_after_a_kill_the_same_call_goes_on(
     starts = (folder / "out" / "pairs.starts").read_text().splitlines()
     assert len(starts) == 2
     assert not any("--overwrite" in start for start in starts), "it goes on; nothing is replaced"
+
+
+CTRL_C = """
+import os, pathlib, signal, sys, time
+words = sys.argv[1:]
+out = pathlib.Path(words[words.index("--out") + 1])
+out.mkdir(parents=True, exist_ok=True)
+os.kill(os.getppid(), signal.SIGINT)
+if os.environ["ENDS_WITH"] == "0":
+    (out / "manifest.json").write_text("{}")
+sys.exit(int(os.environ["ENDS_WITH"]))
+"""
+
+
+@pytest.mark.parametrize(("code", "state"), [("130", "begun"), ("0", "done")])
+def test_a_step_that_ctrl_c_ended_did_not_fail(
+    folder: Path, code: str, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal gives the signal to the step too; what was done by then is done, and nothing else begins."""
+    step = folder / "step.py"
+    step.write_text(CTRL_C, encoding="utf-8")
+    monkeypatch.setenv("SLOW_STEP", str(step))
+    monkeypatch.setenv("ENDS_WITH", code)
+    with pytest.raises(Interrupted):
+        states(plan_of(folder), launch=SlowLaunch())
+    steps = json.loads((folder / "out" / "pipeline.json").read_text())["steps"]
+    assert {name: entry["state"] for name, entry in steps.items()} == {"pairs": state}
 
 
 def test_steps_that_need_nothing_of_each_other_run_at_once(folder: Path) -> None:

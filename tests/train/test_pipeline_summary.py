@@ -99,3 +99,13 @@ def test_queries_are_scored_from_run_files(tmp_path: Path) -> None:
     read: Callable[[str, str], np.ndarray | None] = per_query(tmp_path, qrels, METRIC)
     assert read("one", "a") == pytest.approx([1.0, 1 / np.log2(3), 0.0])
     assert read("one", "b") is None
+    # a file is called as `evaluate` calls it
+    (tmp_path / "one.org_a.run").write_text("q1 Q0 d1 1 9 org_a\n")
+    assert read("one", "org/a") == pytest.approx([1.0, 0.0, 0.0])
+
+
+def test_scores_of_sentence_pairs_alone_make_no_table(tmp_path: Path) -> None:
+    told = [{"collection": "sts", "kind": "sts", "runs": [{"model": "a", "instruction": "", "spearman": 0.5}]}]
+    (tmp_path / "scores.json").write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"summary: no collection in .* has ndcg@10"):
+        summarise(CONFIG, tmp_path / "scores.json", nothing)

@@ -38,8 +38,14 @@ gpus() {{
 }}
 # on one machine
 one() {{ srun --nodes 1 --ntasks 1 "$@"; }}
-# the flag that goes on with a run where it was begun
-begun() {{ if compgen -G "$1/checkpoint-*" >/dev/null; then echo --resume_from_checkpoint last; fi; }}
+# the flag that replaces what an earlier start of this job left: NAME FLAG
+again() {{ if [ -e "$done/$1.begun" ]; then echo "$2"; fi; touch "$done/$1.begun"; }}
+# the flag that goes on with a training where it was begun: NAME OUTPUT
+begun() {{
+    local anew
+    anew=$(again "$1" --overwrite_output_dir)
+    if compgen -G "$2/checkpoint-*" >/dev/null; then echo --resume_from_checkpoint last; else echo "$anew"; fi
+}}
 is_done() {{ [ -e "$done/$1" ]; }}
 """
 
@@ -80,7 +86,9 @@ def told(config: PipelineConfig, plan: Plan, wanted: Sequence[Step], args: argpa
     costs = [estimate(step, machine, steps) for step in wanted]
     if args.json:
         return json.dumps(_facts(plan, wanted, costs, machine), ensure_ascii=False, indent=2)
-    name = plan.folder.name
+    from bgetrain.trec_run import tag_of
+
+    name = tag_of(plan.folder.name) or "pipeline"
     lines = [
         "#!/usr/bin/env bash",
         f"#SBATCH --job-name={name}",
@@ -92,7 +100,10 @@ def told(config: PipelineConfig, plan: Plan, wanted: Sequence[Step], args: argpa
         "#SBATCH --requeue",
         f"#SBATCH --output={name}-%j.log",
         "#",
-        *(f"# {line}".rstrip() for line in [config.about, "", *_table(costs, machine), "", *_sums(costs)]),
+        *(
+            f"# {line}".rstrip()
+            for line in [*config.about.splitlines(), "", *_table(costs, machine), "", *_sums(costs)]
+        ),
         "",
         _FUNCTIONS.format(folder=shlex.quote(str(plan.folder)), gpus=machine.gpus).rstrip(),
     ]
@@ -124,7 +135,8 @@ def _sums(costs: Sequence[Cost]) -> list[str]:
 
 def _commands(step: Step, plan: Plan) -> list[str]:
     """A step as it is typed."""
-    lines = [f"# {step.name}" + (f": {step.about}" if step.about else "")]
+    about = " ".join(step.about.split())
+    lines = [f"# {step.name}" + (f": {about}" if about else "")]
     program, verb = step.run.split()
     words = step.words()
     if step.sources:
@@ -136,7 +148,9 @@ def _commands(step: Step, plan: Plan) -> list[str]:
     front = ["gpus", program, verb] if shared else ["one", program, verb]
     text = _wrapped(front, words)
     if step.run == "bgetrain train":
-        text = f"{text} \\\n        $(begun {shlex.quote(str(step.out))})"
+        text = f"{text} \\\n        $(begun {step.name} {shlex.quote(str(step.out))})"
+    elif VERBS[step.run].anew:
+        text = f"{text} \\\n        $(again {step.name} {VERBS[step.run].overwrite})"
     lines += [f"if ! is_done {step.name}; then", f"    {text}", f'    touch "$done/{step.name}"', "fi"]
     return lines
 

@@ -26,7 +26,8 @@ Run all steps from raw texts to a measured model; each only where its output is 
 
 Each step is one of the commands that you could give yourself; what it says goes to logs/STEP.log in the output folder.
 The same call goes on after a stop, and does again only what is made of something else than before: another flag,
-another settings file, other input. --scale is a trial on the first rows, with small batches and few updates."""
+another settings file, other input. Checkpoints of a training that changed are replaced with --overwrite alone.
+--scale is a trial on the first rows, with small batches and few updates, in a folder of its own."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output_dir", type=Path, metavar="DIR", help="where outputs go, instead of the file's")
     add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="variables, instead of the file's")
     add("--scale", type=float, default=1.0, metavar="X", help="a trial: this share of rows, batches and updates (1)")
+    add("--overwrite", action="store_true", help="replace trainings of other settings, with their checkpoints")
     add("--only", metavar="STEP", help="this step alone; what it needs must be there")
     add("--from", dest="first", metavar="STEP", help="begin at this step; what it needs must be there")
     add("--jobs", type=positive, default=1, metavar="N", help="steps that may run at once (1)")
@@ -76,8 +78,9 @@ def run(args: argparse.Namespace) -> int:
     from bgetrain.pipeline.screen import Screen
 
     screen = Screen(wanted, quiet=args.quiet)
+    launch = Launch(jobs=args.jobs, processes=args.processes, overwrite=args.overwrite)
     with opened_record(plan.folder) as record:
-        run_steps(plan, wanted, record, Launch(jobs=args.jobs, processes=args.processes), screen)
+        run_steps(plan, wanted, record, launch, screen)
     summary = _summary(config, plan, {step.name for step in wanted})
     if args.json:
         facts = {"output_dir": str(plan.folder), "steps": screen.rows(), "summary": summary}
@@ -103,6 +106,9 @@ def _open(args: argparse.Namespace) -> tuple[PipelineConfig, Plan]:
         given[name] = value
     config = read_pipeline(args.config)
     folder = args.output_dir or Path(config.output_dir)
+    if args.scale != 1 and args.output_dir is None:
+        # a trial in the folder of the whole would take all of its steps for changed
+        folder = folder.with_name(f"{folder.name}-scale-{args.scale:g}")
     try:
         return config, make_plan(config, folder, args.config.parent, given)
     except ConfigError as error:
@@ -122,6 +128,8 @@ def _summary(config: PipelineConfig, plan: Plan, ran: set[str]) -> dict[str, Any
         sys.stderr.write(f"warning: {scores} is not there, so there is no table\n")
         return None
     split = str(step.flags.get("split", "test"))
-    opened = [open_collection(path, split) for place in step.inputs()["data"] for path in find_collections(place)]
+    opened = [
+        open_collection(path, split) for place in step.inputs().get("data", []) for path in find_collections(place)
+    ]
     qrels = {collection.name: collection.qrels for collection in opened}
     return summarise(config.summary, scores, per_query(step.out, qrels, config.summary.metric))

@@ -11,8 +11,8 @@ import dataclasses
 import fcntl
 import glob
 import json
-import os
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ __all__ = ["Entry", "PipelineError", "Record", "opened_record"]
 
 _FILE = "pipeline.json"
 _FORMAT = 1
+_LOCK_SECONDS = 5.0  # a step whose pipeline was killed has the lock until it has ended
 
 
 class PipelineError(BgetrainError, RuntimeError):
@@ -63,14 +64,19 @@ class Entry:
 
 
 class Record:
-    """The entries of a pipeline's folder; every change is written at once."""
+    """The entries of a pipeline's folder; every change is written at once.
 
-    def __init__(self, folder: Path) -> None:
+    Attributes:
+        lock: descriptors that keep the folder for this run as long as a process has them open.
+    """
+
+    def __init__(self, folder: Path, lock: tuple[int, ...] = ()) -> None:
         """Reads what is there.
 
         Raises:
             PipelineError: the file is damaged.
         """
+        self.lock = lock
         self._path = folder / _FILE
         self._entries: dict[str, Entry] = {}
         if not self._path.is_file():
@@ -143,7 +149,7 @@ class Record:
         """
         outputs = {str(steps[name].out): name for name in step.needs}
         read: dict[str, Any] = {}
-        for flag, places in step.inputs().items():
+        for flag, places in (step.inputs() | _inputs_in_settings(step)).items():
             read[flag] = [self._identity_of(step, flag, place, outputs, steps) for place in places]
         described = {name: value for name, value in step.described.items() if name not in read}
         sources = [{key: value for key, value in one.items() if key not in ("path", "rows")} for one in step.sources]
@@ -164,12 +170,33 @@ class Record:
         found = identify(Path(place)) if "*" not in place and "://" not in place else None
         if found is not None:
             return found
-        if flag in VERBS[step.run].models or "://" in place:
+        if flag.rpartition(".")[2] in VERBS[step.run].models or "://" in place:
             return place
-        matched = sorted(map(Path, glob.glob(place, recursive=True))) if "*" in place else []  # noqa: PTH207 - may be absolute
-        if not matched and "*" not in place:
+        if "*" not in place:
             raise ConfigError(f"{step.name}: --{flag} {place}: no such file or folder, or an empty one")
-        return hash_of([[str(one), listing(one)] for one in matched] or place)
+        return _identity_of_matches(place)
+
+
+def _identity_of_matches(pattern: str) -> str:
+    """Of all files that a pattern matches; of the pattern where it matches none."""
+    matched = sorted(map(Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207 - may be absolute
+    return hash_of([[str(one), listing(one)] for one in matched] or pattern)
+
+
+def _inputs_in_settings(step: Step) -> dict[str, list[str]]:
+    """What `bgetrain train` reads besides the flags that `inputs` knows: in its file, or by a dotted name."""
+    if step.run != "bgetrain train":
+        return {}
+    from bgetrain.settings import parse_flags, read_toml
+
+    verb = VERBS[step.run]
+    known = [place for places in step.inputs().values() for place in places]
+    said = (read_toml(step.config) if step.config else {}) | parse_flags(step.words())[1]
+    return {
+        dotted: [str(value)]
+        for dotted, value in said.items()
+        if dotted.partition(".")[2] in (*verb.inputs, *verb.models) and value is not None and str(value) not in known
+    }
 
 
 def _settings(path: Path, step: Step) -> object:
@@ -186,7 +213,9 @@ def _settings(path: Path, step: Step) -> object:
         from bgeprep.config import load_config
 
         for source in load_config(path).sources:
-            places += [[place, identify(Path(place))] for place in source.path]
+            places += [
+                [place, _identity_of_matches(place) if "*" in place else identify(Path(place))] for place in source.path
+            ]
     return [said, [identity for _, identity in places]]
 
 
@@ -195,15 +224,24 @@ def opened_record(folder: Path) -> Iterator[Record]:
     """The record of a folder, for this run alone.
 
     Raises:
-        LaunchError: another run is at work there.
+        LaunchError: another run is at work there, or a step that it left behind.
         PipelineError: what is remembered is damaged.
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".pipeline.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LaunchError(f"{folder}: another pipeline is at work there", path=str(folder)) from None
-        os.set_inheritable(lock.fileno(), False)
-        yield Record(folder)
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.05)
+                    continue
+                raise LaunchError(
+                    f"{folder}: another pipeline is at work there",
+                    path=str(folder),
+                    hint="where that one was killed, a step of it still saves what it has; try again when it has ended",
+                ) from None
+        yield Record(folder, (lock.fileno(),))

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shlex
@@ -48,11 +49,13 @@ class Launch:
         jobs: steps that may run at once.
         processes: of a step that computes with a model, under torchrun where there are several.
         threads: of a process; None shares the cores between the jobs.
+        overwrite: whether a training of other settings may be replaced that has checkpoints.
     """
 
     jobs: int = 1
     processes: int = 1
     threads: int | None = None
+    overwrite: bool = False
 
     def command(self, step: Step) -> list[str]:
         """The program and the verb of a step."""
@@ -93,7 +96,7 @@ def run_steps(plan: Plan, wanted: Sequence[Step], record: Record, launch: Launch
         screen: is told what happens.
 
     Raises:
-        PipelineError: a step failed, or needs one that is not done.
+        PipelineError: a step failed, needs one that is not done, or would replace checkpoints.
         ConfigError: an input of a step is not there.
         Interrupted: a signal asked to stop.
         OSError: the folder cannot be written.
@@ -104,6 +107,8 @@ def run_steps(plan: Plan, wanted: Sequence[Step], record: Record, launch: Launch
         try:
             while waiting or running:
                 for step in [one for one in waiting.values() if not waiting.keys() & set(one.needs)]:
+                    if stop.requested:
+                        break
                     if any(name == one.step.name for one in running for name in step.needs):
                         continue
                     if len(running) >= launch.jobs:
@@ -112,9 +117,12 @@ def run_steps(plan: Plan, wanted: Sequence[Step], record: Record, launch: Launch
                     del waiting[step.name]
                     running += [started] if started else []
                 for one in [one for one in running if one.process.poll() is not None]:
+                    # Ctrl-C reaches the steps as well: that one ends without success is then no failure
+                    if stop.requested and one.process.returncode:
+                        continue
                     running.remove(one)
                     _end(one, record, screen)
-                if stop.requested:
+                if stop.requested and (waiting or running):
                     raise Interrupted("stopped", hint="the same command goes on")
                 if running:
                     time.sleep(_LOOK_EVERY)
@@ -140,8 +148,15 @@ def _start(plan: Plan, step: Step, record: Record, launch: Launch, screen: Scree
     seconds = before.seconds if before is not None and goes_on else 0.0
     replaces = before is not None and (before.replaces if goes_on else True)
     if not goes_on:
+        checkpoints = list(step.out.glob("checkpoint-*"))
+        if checkpoints and not launch.overwrite:
+            raise PipelineError(
+                f"{step.name}: {step.out} has checkpoints of other settings or other input than now",
+                path=str(step.out),
+                hint="put those back to go on, choose another --output_dir, or --overwrite replaces the training",
+            )
         # a kill right after this line must not leave checkpoints of other settings to go on from
-        for checkpoint in step.out.glob("checkpoint-*"):
+        for checkpoint in checkpoints:
             shutil.rmtree(checkpoint)
     record.write(step.name, Entry(made_of=made_of, state="begun", seconds=seconds, replaces=replaces))
     more = _continuing(step, goes_on=goes_on, begun_before=before is not None, replaces=replaces)
@@ -158,6 +173,7 @@ def _start(plan: Plan, step: Step, record: Record, launch: Launch, screen: Scree
             stdout=said,
             stderr=subprocess.STDOUT,
             env=launch.environment(),
+            pass_fds=record.lock,
             preexec_fn=_end_with_parent,
         )
     screen.say(step.name, "running", log=log, before=seconds, goes_on=goes_on)
@@ -222,6 +238,11 @@ def _stop(running: list[_Running], record: Record, screen: Screen) -> None:
         except subprocess.TimeoutExpired:
             one.process.kill()
             one.process.wait()
+        if one.process.returncode == 0:
+            # it was done before it heard the wish; where it left nothing it is begun, as before
+            with contextlib.suppress(PipelineError):
+                _end(one, record, screen)
+                continue
         entry = record[one.step.name]
         seconds = time.monotonic() - one.since + (entry.seconds if entry else 0.0)
         record.stop(one.step.name, seconds)

@@ -46,12 +46,18 @@ def summarise(
         is over collections, model by model.
 
     Raises:
-        ConfigError: a pattern matches no model.
+        ConfigError: a pattern matches no model, or there is nothing with that metric.
     """
     told = json.loads(scores.read_text(encoding="utf-8"))
     # sentence pairs and means over collections stand there too
-    reports = [one for one in told if one.get("kind") != "mean" and all(config.metric in run for run in one["runs"])]
+    reports = [
+        one
+        for one in told
+        if one.get("kind") != "mean" and one["runs"] and all(config.metric in run for run in one["runs"])
+    ]
     found = {report["collection"]: _by_model(report["runs"], config.metric) for report in reports}
+    if not found:
+        raise ConfigError(f"summary: no collection in {scores} has {config.metric}", hint="`evaluate` with --data")
     errors: dict[str, dict[str, float]] = {
         name: {
             model: error
@@ -99,9 +105,10 @@ def per_query(
         What `summarise` asks.
     """
     from bgetrain.ranking import score_run
+    from bgetrain.trec_run import tag_of
 
     def read(collection: str, label: str) -> NDArray[np.float64] | None:
-        path = runs / f"{collection}.{label}.run"
+        path = runs / f"{collection}.{tag_of(label)}.run"
         if not path.is_file() or collection not in qrels:
             return None
         found: dict[str, list[tuple[str, float]]] = {}

@@ -28,7 +28,7 @@ class Verb:
     Attributes:
         out: its flag for the output.
         inputs: flags that name files, folders or the outputs of other steps.
-        models: flags that may name a model of the hub instead.
+        models: flags that may name a model of the hub, or a task, instead.
         positional: the flag that is written without its name.
         overwrite: flag that replaces what is there, for an output that no longer fits.
         anew: whether that flag is given always, since the command does not go on by itself.
@@ -62,7 +62,10 @@ VERBS = {
     "bgetrain score": Verb("--out", models=_MODEL, gpu=True),
     "bgetrain mine": Verb("--out", ("data", "from", "pool"), _MODEL, gpu=True),
     "bgetrain merge": Verb("--out", models=("models",), positional="models", anew=True),
-    "bgetrain evaluate": Verb("--output_dir", models=_MODEL, overwrite="", gpu=True),
+    # a task of mteb is a name or a folder
+    "bgetrain evaluate": Verb(
+        "--output_dir", ("data", "sts", "pairs", "embeddings"), (*_MODEL, "mteb"), overwrite="", gpu=True
+    ),
 }
 
 
