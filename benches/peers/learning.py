@@ -143,8 +143,9 @@ def main() -> None:
         models = [trial.base]
         for seed in range(1, arguments.seeds + 1):
             models += [trial.ours(seed), *(trial.theirs(sampler, seed) for sampler in arguments.samplers)]
-        flags = ["--passage_max_len", "192", "--split", arguments.split, "--no_bm25", "--quiet", "--pooling", "mean"]
-        flags += ["--output_dir", str(folder / "runs")]
+        # as long as in training: the peer's folder says that length, ours the base model's
+        flags = ["--passage_max_len", arguments.max_len, "--split", arguments.split, "--no_bm25", "--quiet"]
+        flags += ["--pooling", "mean", "--output_dir", str(folder / "runs")]
         for model in models:
             # each alone, so that what is measured stays measured
             if not (folder / "runs" / f"{collections[-1].name}.{model.name}.run").is_file():
