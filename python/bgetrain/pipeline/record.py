@@ -35,7 +35,7 @@ __all__ = ["Entry", "PipelineError", "Record", "opened_record"]
 
 _FILE = "pipeline.json"
 _FORMAT = 1
-_LOCK_SECONDS = 5.0  # a step whose pipeline was killed has the lock until it has ended
+_LOCK_SECONDS = 20.0  # a step whose pipeline was killed has the lock until it has ended
 
 
 class PipelineError(BgetrainError, RuntimeError):
