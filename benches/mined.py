@@ -30,6 +30,7 @@ from benches.peers.measure import run
 from benches.peers.report import machine, table
 from bgeprep.rewrite import rewrite
 from bgeprep.shardset import ShardSet
+from bgetrain.bootstrap import mean_difference
 from bgetrain.collection import find_collections, open_collection
 from bgetrain.model_folder import installed_demo_model
 from bgetrain.negatives import mixed
@@ -230,13 +231,10 @@ def _line(made: Experiment, collection: Path, start: str, labels: dict[str, list
     for arm, names in labels.items():
         found = [made.scores(name, collection) for name in names]
         each[arm] = 100 * np.array([[scores[query] for query in before] for scores in found])
-    difference = each["mined"].mean(axis=0) - each["random"].mean(axis=0)
-    rng = np.random.default_rng(0)
-    drawn = difference[rng.integers(0, len(difference), (2_000, len(difference)))].mean(axis=1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    change = mean_difference([each["mined"].mean(axis=0) - each["random"].mean(axis=0)])
     shown = [f"{scores.mean():.2f} ± {scores.mean(axis=1).std():.2f}" for scores in each.values()]
     first = f"{100 * np.mean(list(before.values())):.2f}"
-    interval = f"{difference.mean():+.2f} ({low:+.2f} … {high:+.2f})"
+    interval = f"{change.value:+.2f} ({change.low:+.2f} … {change.high:+.2f})"
     return [collection.name, f"{len(before):,}", first, *shown, interval]
 
 
