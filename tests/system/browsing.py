@@ -62,3 +62,12 @@ class Visit:
                .filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 90))"""
         )
         assert wide == []
+
+
+@pytest.fixture(params=[("light", 1200), ("dark", 400)], ids=str)
+def visit(request: pytest.FixtureRequest, browser: Any, page_file: Path) -> Iterator[Visit]:
+    """The module's `page_file`, wide and light, then narrow and dark."""
+    scheme, width = request.param
+    visit = Visit(browser, page_file, scheme, width)
+    yield visit
+    visit.page.context.close()

@@ -14,6 +14,7 @@ import boto3
 import pytest
 
 from tests.system.browsing import browser as browser
+from tests.system.browsing import visit as visit
 
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 

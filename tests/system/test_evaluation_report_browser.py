@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +65,6 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = {"base": f"models/{LONG}", LONG: LONG, HOSTILE: HOSTILE}
     file.write_text(render(reports(), models, {"split": "test", "query_instruction_for_retrieval": HOSTILE}))
     return file
-
-
-@pytest.fixture(params=[("light", 1200), ("dark", 400)], ids=str)
-def visit(request: pytest.FixtureRequest, browser: Any, page_file: Path) -> Iterator[Visit]:
-    scheme, width = request.param
-    visit = Visit(browser, page_file, scheme, width)
-    yield visit
-    visit.page.context.close()
 
 
 def test_it_loads_nothing_and_runs_nothing(visit: Visit, page_file: Path) -> None:

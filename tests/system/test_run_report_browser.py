@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +53,6 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     (folder / "config.toml").write_text(f'[data]\ntrain_data = "{LONG}{HOSTILE}"\n' * 40)
     return write_report(folder, title=f"run of {HOSTILE}")
-
-
-@pytest.fixture(params=[("light", 1200), ("dark", 400)], ids=str)
-def visit(request: pytest.FixtureRequest, browser: Any, page_file: Path) -> Iterator[Visit]:
-    scheme, width = request.param
-    visit = Visit(browser, page_file, scheme, width)
-    yield visit
-    visit.page.context.close()
 
 
 def test_it_loads_nothing_and_runs_nothing(visit: Visit, page_file: Path) -> None:
