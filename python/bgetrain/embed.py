@@ -97,7 +97,7 @@ class HalfPrecision:
 
 
 def embed_rows(
-    encoder: Encoder, rows: TokenRows, *, precision: Precision = "fp32", batch_tokens: int = 16_384
+    encoder: Encoder, rows: TokenRows, *, precision: Precision = "fp32", batch_tokens: int | None = None
 ) -> NDArray[np.float32]:
     """One vector a text, without gradient.
 
@@ -105,7 +105,7 @@ def embed_rows(
         encoder: the model, where it is to compute.
         rows: the texts.
         precision: of the transformer's products; pooling and normalisation are always fp32.
-        batch_tokens: most tokens computed at once, padding included.
+        batch_tokens: most tokens computed at once, padding included; None for `tokens_at_once`.
 
     Returns:
         float32 [N, D] in the order of `rows`; the zero vector for a text without tokens, which is like nothing.

@@ -64,7 +64,7 @@ class EmbeddingCache:
         ranks: Ranks,
         made: Sequence[Vectors] = (),
         precision: Precision = "fp32",
-        batch_tokens: int = 16_384,
+        batch_tokens: int | None = None,
         progress: Callable[[str, int, int], None] = lambda name, done, total: None,
     ) -> None:
         """Hashes the model; nothing is written yet.
@@ -75,7 +75,7 @@ class EmbeddingCache:
             ranks: the processes that share the work.
             made: vectors from elsewhere, taken where they fit whatever precision they have.
             precision: of the transformer's products where vectors are made.
-            batch_tokens: most tokens computed at once, padding included.
+            batch_tokens: most tokens computed at once, padding included; None for `tokens_at_once`.
             progress: called with a name, the texts done and those to do, of this process.
         """
         from bgetrain.embed import model_hash

@@ -18,7 +18,7 @@ from bgetrain.errors import ModelError
 from bgetrain.first_token import FIRST_TOKEN_ALONE, switch_on
 from bgetrain.model_folder import read_model_folder
 from bgetrain.packed import pack, packed_chunks, pool_packed
-from bgetrain.padding import TokenRows, length_sorted_chunks, pad
+from bgetrain.padding import TokenRows, length_sorted_chunks, pad, tokens_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -187,16 +187,18 @@ class Encoder(nn.Module):
             vectors = pool(hidden, attention_mask, self.pooling)
             return nn.functional.normalize(vectors, dim=-1) if self.normalize else vectors
 
-    def chunks(self, lengths: NDArray[np.int64], budget: int) -> list[tuple[NDArray[np.int64], int]]:
+    def chunks(self, lengths: NDArray[np.int64], budget: int | None) -> list[tuple[NDArray[np.int64], int]]:
         """Cuts texts into what goes through the transformer at once; under the autocast it will run with.
 
         Args:
             lengths: tokens of each text, int64 [N].
-            budget: most tokens of a chunk, padding included; a longer text is a chunk of its own.
+            budget: most tokens of a chunk, padding included; a longer text is a chunk of its own. None for
+                `tokens_at_once`.
 
         Returns:
             Indices of the texts of each chunk, longest first, and its tokens, padding included.
         """
+        budget = budget or tokens_at_once(self.device)
         if self._packs_now():
             return [(chunk, int(lengths[chunk].sum())) for chunk in packed_chunks(lengths, budget)]
         return [(chunk, len(chunk) * int(lengths[chunk[0]])) for chunk in length_sorted_chunks(lengths, budget)]
@@ -252,12 +254,12 @@ class Encoder(nn.Module):
         kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else kind
         return kind in (torch.bfloat16, torch.float16)
 
-    def embed(self, rows: TokenRows, *, batch_tokens: int) -> tuple[Tensor, int]:
+    def embed(self, rows: TokenRows, *, batch_tokens: int | None) -> tuple[Tensor, int]:
         """Vectors of many texts, in length-sorted chunks; gradients flow.
 
         Args:
             rows: the texts, at least zero.
-            batch_tokens: most tokens of a chunk, padding included.
+            batch_tokens: most tokens of a chunk, padding included; None for `tokens_at_once`.
 
         Returns:
             Vectors [N, D] in the order of `rows`, and the number of tokens computed, padding included.
@@ -296,7 +298,7 @@ class Encoder(nn.Module):
         *,
         instruction: str = "",
         max_length: int | None = None,
-        batch_tokens: int = 16_384,
+        batch_tokens: int | None = None,
         device: str | torch.device | None = None,
     ) -> NDArray[np.float32]:
         """Vectors of texts, for evaluation and search.
@@ -305,7 +307,7 @@ class Encoder(nn.Module):
             texts: any number of texts.
             instruction: put before every text; truncation keeps it, since it comes first.
             max_length: tokens a text is cut to, special tokens included; None for `max_seq_length`.
-            batch_tokens: most tokens computed at once, padding included.
+            batch_tokens: most tokens computed at once, padding included; None for `tokens_at_once`.
             device: where to compute; None stays where the weights are.
 
         Returns:

@@ -55,7 +55,7 @@ class TextEncoder(Protocol):
         *,
         instruction: str = "",
         max_length: int | None = None,
-        batch_tokens: int = 16_384,
+        batch_tokens: int | None = None,
         device: Any = None,  # noqa: ANN401 - a torch device; naming its type would import torch for --help
     ) -> NDArray[np.float32]:
         """float32 [N, D]."""
@@ -69,7 +69,7 @@ def evaluate(
     query_instruction: str | None = None,
     query_max_len: int | None = None,
     passage_max_len: int | None = None,
-    batch_tokens: int = 16_384,
+    batch_tokens: int | None = None,
     ignore_identical_ids: bool = False,
     device: str | None = None,
     runs: dict[str, Run] | None = None,
@@ -90,7 +90,7 @@ def evaluate(
             queries are searched with and without it.
         query_max_len: tokens a query is cut to; None for the encoder's own limit.
         passage_max_len: the same for documents.
-        batch_tokens: most tokens computed at once, padding included.
+        batch_tokens: most tokens computed at once, padding included; None for `tokens_at_once`.
         ignore_identical_ids: leave out the document whose id is the query's.
         device: where to compute; None stays where the encoder is.
         runs: filled with the runs found, by `without` and `with` (instruction); with several ranks, the first has
@@ -180,7 +180,7 @@ def evaluate_similarity(
     pairs: SentencePairs,
     *,
     max_length: int | None = None,
-    batch_tokens: int = 16_384,
+    batch_tokens: int | None = None,
     device: str | None = None,
     ranks: Ranks | None = None,
     cache: EmbeddingCache | None = None,
@@ -191,7 +191,7 @@ def evaluate_similarity(
         encoder: the model.
         pairs: the sentences, and what people said of them.
         max_length: tokens a sentence is cut to; None for the encoder's own limit.
-        batch_tokens: most tokens computed at once, padding included.
+        batch_tokens: most tokens computed at once, padding included; None for `tokens_at_once`.
         device: where to compute; None stays where the encoder is.
         ranks: share the work with these processes, which must all call it; their number changes no score.
         cache: where vectors are kept, or looked for.

@@ -206,7 +206,7 @@ def _write_model(encoder: ExportableEncoder, folder: Path, transformer: Any) -> 
             "model_type": "SentenceTransformer",
             "prompts": {"query": encoder.query_instruction, "document": ""},
             "default_prompt_name": None,
-            "similarity_fn_name": "cosine",
+            "similarity_fn_name": "cosine" if encoder.normalize else "dot",
         },
     )
 

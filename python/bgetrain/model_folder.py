@@ -34,7 +34,8 @@ class ModelFolder:
     Attributes:
         transformer: the folder of config.json, weights and tokenizer.
         pooling: `cls` or `mean`, or None where the folder does not say.
-        normalize: whether vectors get length 1 (True where the folder does not say).
+        normalize: whether vectors get length 1: by a module of that name, or because the folder says that they are
+            compared by cosine, as sentence-transformers takes it where a folder says nothing.
         max_seq_length: tokens a text is cut to, or None where the folder does not say.
         query_prompt: text put before queries; empty for none.
     """
@@ -92,9 +93,9 @@ def read_model_folder(name: str | Path, *, needs_weights: bool = True) -> ModelF
     settings = _read_json(root / "config_sentence_transformers.json") or {}
     prompts = settings.get("prompts") or {}
     pooling = _pooling(kinds["Pooling"] / "config.json") if "Pooling" in kinds else None
-    return ModelFolder(
-        transformer, pooling, "Normalize" in kinds, _max_seq_length(transformer), str(prompts.get("query") or "")
-    )
+    # their products are cosines then, in training, search and mining alike
+    normalize = "Normalize" in kinds or (settings.get("similarity_fn_name") or "cosine") == "cosine"
+    return ModelFolder(transformer, pooling, normalize, _max_seq_length(transformer), str(prompts.get("query") or ""))
 
 
 def _bring(name: str | Path) -> Path:

@@ -156,7 +156,7 @@ class MtebEncoder:
         query_instruction: str | None = None,
         query_max_len: int | None = None,
         passage_max_len: int | None = None,
-        batch_tokens: int = 16_384,
+        batch_tokens: int | None = None,
         device: str | None = None,
         ranks: Ranks | None = None,
         cache: EmbeddingCache | None = None,

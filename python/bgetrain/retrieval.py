@@ -73,7 +73,7 @@ def retrieve(
     top_k: int,
     query_max_len: int | None,
     passage_max_len: int | None,
-    batch_tokens: int,
+    batch_tokens: int | None,
     device: Any,  # noqa: ANN401 - as `TextEncoder.encode`
     ranks: Ranks,
     stop_wanted: Callable[[], bool],

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bgetrain.embed import Precision, TextTokens, embed_rows, model_hash, weights_hash
 from bgetrain.errors import ModelError
 from bgetrain.model_folder import read_model_folder
-from bgetrain.padding import TokenRows, length_sorted_chunks, pad
+from bgetrain.padding import TokenRows, length_sorted_chunks, pad, tokens_at_once
 from bgetrain.precision import plain_fp32
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Cosine:
         query_max_length: int | None = None,
         passage_max_length: int | None = None,
         precision: Precision = "fp32",
-        batch_tokens: int = 16_384,
+        batch_tokens: int | None = None,
     ) -> None:
         """Keeps the model; prompts stand before every text, lengths are in tokens, None for the model's own."""
         lengths = [
@@ -117,7 +117,7 @@ class Reranker:
         *,
         max_length: int | None = None,
         precision: Precision = "fp32",
-        batch_tokens: int = 16_384,
+        batch_tokens: int | None = None,
     ) -> None:
         """Reads a folder of transformers for sequence classification.
 
@@ -126,7 +126,7 @@ class Reranker:
             max_length: tokens of query and positive together, special tokens included; the longer of the two is cut.
                 None for the model's own limit.
             precision: of the transformer's products.
-            batch_tokens: most tokens computed at once, padding included.
+            batch_tokens: most tokens computed at once, padding included; None for `tokens_at_once`.
 
         Raises:
             ModelError: it cannot be read, or is no model with one output.
@@ -182,7 +182,7 @@ class Reranker:
             plain_fp32(),
             torch.autocast(device.type, dtype=half, enabled=self._precision != "fp32"),
         ):
-            for chunk in length_sorted_chunks(rows.lengths, self._batch_tokens):
+            for chunk in length_sorted_chunks(rows.lengths, self._batch_tokens or tokens_at_once(device)):
                 ids, mask = pad(rows, chunk, int(self._tokenizer.pad_token_id or 0))
                 more = {"token_type_ids": pad(types, chunk, 0)[0].to(device)} if types else {}
                 said = self._model(input_ids=ids.to(device), attention_mask=mask.to(device), **more).logits

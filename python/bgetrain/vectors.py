@@ -178,7 +178,7 @@ def encode_texts(
     max_length: int | None = None,
     dtype: Literal["float16", "float32"] = "float32",
     precision: Precision = "fp32",
-    batch_tokens: int = 16_384,
+    batch_tokens: int | None = None,
     ranks: Ranks | None = None,
     part_rows: int | None = None,
     overwrite: bool = False,
@@ -194,7 +194,7 @@ def encode_texts(
         max_length: tokens a text is cut to, special tokens included; None for the encoder's own limit.
         dtype: of the stored vectors; float16 takes half the room and moves a cosine by less than 0.001.
         precision: of the transformer's products; pooling and normalisation are always fp32.
-        batch_tokens: most tokens computed at once, padding included.
+        batch_tokens: most tokens computed at once, padding included; None for `tokens_at_once`.
         ranks: share the work with these processes, which must all call it; None is one process alone, on the device
             where the encoder is.
         part_rows: rows of a part; None chooses by the number of texts, at most `PART_ROWS`.

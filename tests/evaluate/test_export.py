@@ -43,7 +43,7 @@ def test_sentence_transformers_gives_the_same_embeddings(
     assert model.max_seq_length == encoder.max_seq_length
     assert model.prompts == {"query": "Find the passage: ", "document": ""}
     assert model.default_prompt_name is None
-    assert model.similarity_fn_name == "cosine"
+    assert model.similarity_fn_name == ("cosine" if normalize else "dot")
 
 
 def test_the_wrong_pooling_would_be_seen(encoder: PlainEncoder, tmp_path: Path) -> None:

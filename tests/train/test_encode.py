@@ -96,6 +96,34 @@ def test_sentence_transformers_folder(tmp_path: Path) -> None:
     assert np.array_equal(encoder.encode(TEXTS), source.encode(TEXTS))
 
 
+@pytest.mark.parametrize(
+    ("similarity", "normalize"), [("cosine", True), (None, True), ("absent", True), ("dot", False)]
+)
+def test_a_folder_compares_as_sentence_transformers_would(
+    tmp_path: Path, similarity: str | None, normalize: bool
+) -> None:
+    """Many published folders have no Normalize and are compared by cosine, which is also what silence means."""
+    from sentence_transformers import SentenceTransformer
+
+    from bgetrain.export import save_pretrained
+
+    source = tiny_encoder(dtype=torch.float32, pooling="mean")
+    source.normalize = False
+    save_pretrained(source, tmp_path, recipe={})
+    file = tmp_path / "config_sentence_transformers.json"
+    settings = json.loads(file.read_text())
+    settings["similarity_fn_name"] = similarity
+    if similarity == "absent":
+        del settings["similarity_fn_name"]
+    file.write_text(json.dumps(settings))
+    encoder, peer = Encoder.load(tmp_path), SentenceTransformer(str(tmp_path), device="cpu")
+    assert encoder.normalize is normalize
+    ours, theirs = encoder.encode(TEXTS), peer.encode(TEXTS)
+    np.testing.assert_allclose(ours @ ours.T, peer.similarity(theirs, theirs).numpy(), rtol=1e-4, atol=1e-5)
+    lengths = np.linalg.norm(theirs, axis=1)
+    assert np.ptp(lengths) > 0.01  # else a cosine and a product would be the same
+
+
 def test_random_weights(tmp_path: Path) -> None:
     folder = write_tiny_bert(tmp_path / "config-only", weights=False)
     with pytest.raises(ModelError, match="no weights"):
