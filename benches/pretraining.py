@@ -91,7 +91,7 @@ class Experiment:
         return self.go(
             name,
             *("--data", self.folder / "text_shards", "--model_name_or_path", self.folder / "base", "--random_init"),
-            *("--pretrain_method", method, "--max_seq_length", chosen.length, "--learning_rate", "1e-4"),
+            *("--pretrain_method", method, "--max_seq_length", chosen.length, "--learning_rate", chosen.learning_rate),
             *("--global_batch_size", chosen.batch_size, "--max_steps", steps, "--num_train_epochs", 1_000),
             *("--seed", seed, "--save_steps", 1_000_000),
         )
@@ -104,9 +104,9 @@ class Experiment:
             *("--data", self.folder / "pair_shards", "--model_name_or_path", start, "--seed", seed, *more),
             *("--max_steps", chosen.fit_steps, "--num_train_epochs", 1_000),
             *("--global_batch_size", chosen.fit_batch_size),
-            *("--learning_rate", "2e-4", "--temperature", "0.05", "--query_max_len", 64),
+            *("--learning_rate", chosen.fit_learning_rate, "--temperature", "0.05", "--query_max_len", 64),
             *("--passage_max_len", chosen.length, "--train_group_size", 1, "--save_steps", 1_000_000),
-            *("--sentence_pooling_method", "cls"),
+            *("--sentence_pooling_method", chosen.pooling),
         )
 
 
@@ -141,6 +141,11 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--vocab", type=int, default=8_000)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--learning-rate", default="1e-4", help="of pre-training (1e-4)")
+    parser.add_argument("--fit-learning-rate", default="2e-4", help="of the fit (2e-4)")
+    parser.add_argument(
+        "--pooling", choices=("cls", "mean"), default="cls", help="of the fit and what is searched with (cls)"
+    )
     parser.add_argument("--fit-batch-size", type=int, default=64, help="pairs a step of the fit (64)")
     parser.add_argument("--work", type=Path, help="keep models here, and go on from what is there")
     arguments = parser.parse_args()
@@ -167,7 +172,15 @@ def main() -> None:
             experiment.fit(mlm, seed, f"mlm-{seed}-fitted")
             experiment.fit(retromae, seed, f"retromae-{seed}-fitted")
             models += [folder / f"{arm}-{seed}-fitted" for arm in ARMS] + [mlm, retromae]
-        cut = ["--passage_max_len", str(arguments.length), "--no_bm25", "--output_dir", str(folder / "runs")]
+        cut = [
+            "--passage_max_len",
+            str(arguments.length),
+            "--pooling",
+            arguments.pooling,
+            "--no_bm25",
+            "--output_dir",
+            str(folder / "runs"),
+        ]
         for model in models:
             if not (folder / "runs" / f"{collections[-1].name}.{model.name}.run").is_file():
                 data = [str(collection) for collection in collections]
