@@ -103,16 +103,20 @@ def train(layers: list[dict[str, object]]) -> None:
         OSError: the output cannot be written.
     """
     from bgetrain.gather import joined
+    from bgetrain.local_shards import local_shards, refuse_idle_cache
 
     config = build(*layers)
     with joined(use_cpu=config.run.use_cpu, timeout_seconds=config.run.ddp_timeout) as ranks:
         checkpoint = _find_checkpoint(config)
-        if checkpoint is not None:
+        if checkpoint is None:
+            refuse_idle_cache(config.data)
+        else:
             config = build(_settings_of(checkpoint), *layers)
-        _train(config, checkpoint, ranks)
+        with local_shards(config.data, ranks) as folder:
+            _train(config, checkpoint, ranks, folder)
 
 
-def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> None:
+def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks, shard_folder: str) -> None:
     from bgeprep.errors import BgeprepError
     from bgetrain.batch_size import as_started, start_state
     from bgetrain.checkpoint import remove_run
@@ -125,7 +129,7 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
     from bgetrain.watch import Watch, open_collections
 
     need_extras(config)
-    shards = describe_shards(config.data.train_data)
+    shards = describe_shards(shard_folder)
     method = _open_method(config, checkpoint, shards)
     encoder = method.encoder
     folder = _output_folder(config, checkpoint, ranks)
@@ -146,7 +150,8 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
         note(
             alone if ranks.world_size == 1 else f"--fsdp divides weights and moments over {ranks.world_size} processes"
         )
-    stream = method.open_stream(config, shards, state, ranks, tokenizer=_tokenizer_folder(encoder, folder, ranks))
+    local = replace(config, data=replace(config.data, train_data=shard_folder))
+    stream = method.open_stream(local, shards, state, ranks, tokenizer=_tokenizer_folder(encoder, folder, ranks))
     try:
         if stream.steps == 0:
             raise LaunchError(f"{config.data.train_data}: {shards.rows} rows make no batch")
