@@ -125,6 +125,7 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks, sha
     from bgetrain.extras import need_extras
     from bgetrain.lora import attach
     from bgetrain.metrics import note
+    from bgetrain.resumable import check_shared
     from bgetrain.trainer import Trainer
     from bgetrain.watch import Watch, open_collections
 
@@ -145,6 +146,8 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks, sha
             (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
         except OSError as error:
             raise LaunchError(f"--output_dir {folder}: cannot be written: {error}", path=str(folder)) from error
+    # rank 0 writes checkpoints; the next launch may put it on another machine
+    check_shared(folder, ranks)
     if config.run.fsdp and ranks.is_main:
         alone = "--fsdp has no effect: one process has nobody to divide the model with; torchrun starts several"
         note(
