@@ -107,7 +107,7 @@ def train(layers: list[dict[str, object]]) -> None:
 
     config = build(*layers)
     with joined(use_cpu=config.run.use_cpu, timeout_seconds=config.run.ddp_timeout) as ranks:
-        checkpoint = _find_checkpoint(config)
+        checkpoint = _find_checkpoint(config, ranks)
         if checkpoint is None:
             refuse_idle_cache(config.data)
         else:
@@ -218,13 +218,17 @@ def _open_method(config: TrainConfig, checkpoint: Checkpoint | None, shards: Sha
     return kind.load(config, checkpoint)
 
 
-def _find_checkpoint(config: TrainConfig) -> Checkpoint | None:
+def _find_checkpoint(config: TrainConfig, ranks: Ranks) -> Checkpoint | None:
+    """The checkpoint to go on from: rank 0 says which, since a machine may be late to see the last one."""
     from bgetrain.checkpoint import find_checkpoint
+    from bgetrain.gather import from_main
 
     wanted = config.run.resume_from_checkpoint
     if wanted is None:
         return None
-    return find_checkpoint(wanted, Path(config.run.output_dir) if config.run.output_dir else None)
+    output = Path(config.run.output_dir) if config.run.output_dir else None
+    chosen = from_main(lambda: str(find_checkpoint(wanted, output).folder), ranks)
+    return find_checkpoint(chosen, output)
 
 
 def _settings_of(checkpoint: Checkpoint) -> dict[str, object]:
