@@ -57,20 +57,8 @@ def cluster(tmp_path: Path) -> Cluster:
 
 
 TORCHRUN = [
-    "--kill-on-bad-exit=1",
-    "torchrun",
-    "--nnodes",
-    "2",
-    "--nproc_per_node",
-    "4",
-    "--rdzv_backend",
-    "c10d",
-    "--rdzv_id",
-    "123456-1",
-    "--rdzv_endpoint",
-    "node7:23456",
-    "-m",
-    "bgetrain",
+    *("--kill-on-bad-exit=1", "torchrun", "--nnodes", "2", "--nproc_per_node", "4", "--rdzv_backend", "c10d"),
+    *("--rdzv_id", "123456-1", "--rdzv_endpoint", "node7:23456", "-m", "bgetrain"),
 ]
 
 
