@@ -17,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,7 +103,9 @@ def _parts(manifest: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _make_room(cache: Path, target: Path, needed: int, limit: int | None) -> None:
     """Removes sets that nobody uses until the wanted one has room below the limit, and on the disk."""
-    others = sorted((lock for lock in cache.glob("*.lock") if lock.stem != target.name), key=_last_used)
+    # nothing but what has the name of a set is ours, whatever folder somebody took for a cache
+    sets = [lock for lock in cache.glob("*.lock") if re.fullmatch("[0-9a-f]{32}", lock.stem)]
+    others = sorted((lock for lock in sets if lock.stem != target.name), key=_last_used)
     sizes = {lock: _bytes(cache / lock.stem) for lock in others}
     missing = needed - _bytes(target)
 

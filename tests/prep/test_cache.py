@@ -185,6 +185,20 @@ def test_a_killed_fetch_is_no_set_and_goes_like_one(store: Store, tmp_path: Path
         assert len(bgeprep.open(folder)) == 100
 
 
+def test_what_is_no_set_of_the_cache_stays(store: Store, tmp_path: Path) -> None:
+    """Somebody took a folder for a cache that holds other things, with locks of their own."""
+    first, second, cache = store.add("a", 100), store.add("b", 100), tmp_path / "cache"
+    with held_set(first, folder=cache):
+        pass
+    (cache / "thesis").mkdir()
+    (cache / "thesis" / "chapter.tex").write_text("x" * 100_000)
+    (cache / "thesis.lock").touch()
+    with held_set(second, folder=cache, limit=store.bytes(second)) as folder:
+        assert sets_in(cache) == {folder.name}
+    assert (cache / "thesis" / "chapter.tex").exists()
+    assert (cache / "thesis.lock").exists()
+
+
 def test_a_cache_that_cannot_be_written(store: Store, tmp_path: Path) -> None:
     url = store.add("a", 10)
     (tmp_path / "file").write_text("")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,7 +116,7 @@ def test_a_killed_fetch_goes_on(bench: Bench, stored: tuple[str, dict[str, bytes
         if request.named(PARTS[2]) and request.method == "GET":
             # the others are there by then, or on their way
             while not all((one / part).exists() for one in cache.glob("*/") for part in PARTS[:2]):
-                pass
+                time.sleep(0.01)
             running[0].send_signal(signal.SIGKILL)
             return "drop"
         return None
