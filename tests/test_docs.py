@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bgeprep.cli import batches, convert, export, look, report, shard, verify
+from bgeprep.cli import batches, convert, estimate, export, look, report, shard, verify
 from bgetrain.errors import ConfigError
 from bgetrain.pipeline import command
 from bgetrain.pipeline.verbs import VERBS, check_words
@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
 def prep_parser() -> Parser:
     parser = Parser(prog="bgeprep", allow_abbrev=False)
     verbs = parser.add_subparsers(parser_class=Parser)
-    for subject in (shard, look, verify, batches, export, report, convert):
+    for subject in (shard, look, verify, batches, export, report, convert, estimate):
         subject.add(verbs)
     return parser
 

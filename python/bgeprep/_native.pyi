@@ -75,6 +75,14 @@ def published_log(url: str) -> str | None:
 def published(url: str) -> str:
     """The text of the manifest of the set at `url`, whose files are all there in their lengths."""
 
+def fetch(
+    url: str,
+    to: Path,
+    threads: int,
+    report: Callable[[str, int, int, int, int, int, int, int], None] | None,
+) -> None:
+    """Brings the set at `url` into the folder `to`, its manifest last."""
+
 def publish(
     set: Path,
     url: str,

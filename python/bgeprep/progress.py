@@ -47,7 +47,7 @@ class Progress:
             share = parts_done / parts_total if parts_total else 0.0
             rate = f"{parts_done}/{parts_total} files"
             counts = "to the store"
-        elif stage == "verify":
+        elif stage in {"verify", "fetch"}:
             share = bytes_done / bytes_total if bytes_total else 0.0
             rate = f"{bytes_done / seconds / 1e6:,.1f} MB/s"
             counts = f"{parts_done:,} of {parts_total:,} files"

@@ -21,7 +21,7 @@ _ROWS = """
 model_name_or_path | = | without one: the demo's base model, where its package is installed
 config_name | | the model's folder says it: --model_name_or_path
 tokenizer_name | | the tokenizer is the one in the model's folder; FlagEmbedding never read this either
-cache_dir | | set HF_HOME in the environment
+cache_dir | = | of shard sets from a store; of models: set HF_HOME in the environment
 trust_remote_code=false | | code from a hub is never run
 use_fast_tokenizer=true | | a tokenizer without a fast form cannot be trained
 token | | set HF_TOKEN in the environment

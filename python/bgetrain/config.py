@@ -7,11 +7,11 @@ tree and carry the names Hugging Face and FlagEmbedding users know. `settings` r
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 from bgetrain.errors import ConfigError
+from bgetrain.limits import check as _check
+from bgetrain.limits import setting as _setting
 from bgetrain.ranking import METRICS
 
 __all__ = [
@@ -24,43 +24,6 @@ __all__ = [
     "RunConfig",
     "TrainConfig",
 ]
-
-
-def _setting(
-    default: Any,  # noqa: ANN401 - the type is that of the field
-    text: str,
-    *,
-    choices: tuple[str, ...] | None = None,
-    low: float | None = None,
-    above: float | None = None,
-    high: float | None = None,
-    flags: tuple[str, ...] = (),
-    words: dict[str, bool] | None = None,
-    hint: str = "",
-) -> Any:  # noqa: ANN401 - as `dataclasses.field`
-    limits = {"choices": choices, "low": low, "above": above, "high": high}
-    return field(default=default, metadata={"help": text, "flags": flags, "words": words or {}, "hint": hint, **limits})
-
-
-def _check(section: object) -> None:
-    """Holds each value of a section against its limits."""
-    for item in fields(section):  # type: ignore[arg-type]
-        value, limits = getattr(section, item.name), item.metadata
-        if value is None:
-            continue
-        expected = ""
-        if limits["choices"] is not None and value not in limits["choices"]:
-            expected = f"one of {', '.join(limits['choices'])}"
-        elif limits["low"] is not None and not value >= limits["low"]:
-            expected = f"at least {limits['low']}"
-        elif limits["above"] is not None and not value > limits["above"]:
-            expected = f"above {limits['above']}"
-        elif limits["high"] is not None and not value <= limits["high"]:
-            expected = f"at most {limits['high']}"
-        elif isinstance(value, float) and not math.isfinite(value):
-            expected = "a finite number"
-        if expected:
-            raise ConfigError(f"--{item.name} {value}: expected {expected}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +58,15 @@ class ModelConfig:
 class DataConfig:
     """What is read and how texts are cut."""
 
-    train_data: str = _setting("shards", "shard set made by `bgeprep shard`", flags=("data",))
+    train_data: str = _setting(
+        "shards", "shard set made by `bgeprep shard`; from s3://… each machine fetches it once", flags=("data",)
+    )
+    cache_dir: str | None = _setting(
+        None, "where each machine keeps sets that it fetched [bgeprep/sets in the user's cache folder]"
+    )
+    cache_limit: str | None = _setting(
+        None, "what sets may take there, as 500GB; those used longest ago go [all that the disk has]"
+    )
     train_group_size: int = _setting(
         8, "documents a query brings: its positive and up to this many less one of its negatives", low=1
     )

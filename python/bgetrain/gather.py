@@ -41,6 +41,7 @@ __all__ = [
     "joined",
     "leave",
     "lost_a_rank",
+    "meet_afterwards",
     "sum_over_ranks",
 ]
 
@@ -136,6 +137,22 @@ def joined(*, use_cpu: bool, timeout_seconds: int = 86_400) -> Iterator[Ranks]:
         ) from error
     finally:
         leave(ranks)
+
+
+@contextlib.contextmanager
+def meet_afterwards(ranks: Ranks) -> Iterator[None]:
+    """A block of work that may take one rank much longer than another: they wait for each other, up to a day.
+
+    Every rank must enter it, and none may speak to another inside.
+    """
+    if ranks.world_size == 1:
+        yield
+        return
+    # a group of its own, since the time that a rank waits for others belongs to the group
+    group = cast("dist.ProcessGroup", dist.new_group(backend="gloo", timeout=timedelta(days=1)))
+    yield
+    dist.barrier(group=group)
+    dist.destroy_process_group(group)
 
 
 def lost_a_rank(error: BaseException) -> bool:

@@ -103,16 +103,20 @@ def train(layers: list[dict[str, object]]) -> None:
         OSError: the output cannot be written.
     """
     from bgetrain.gather import joined
+    from bgetrain.local_shards import local_shards, refuse_idle_cache
 
     config = build(*layers)
     with joined(use_cpu=config.run.use_cpu, timeout_seconds=config.run.ddp_timeout) as ranks:
-        checkpoint = _find_checkpoint(config)
-        if checkpoint is not None:
+        checkpoint = _find_checkpoint(config, ranks)
+        if checkpoint is None:
+            refuse_idle_cache(config.data)
+        else:
             config = build(_settings_of(checkpoint), *layers)
-        _train(config, checkpoint, ranks)
+        with local_shards(config.data, ranks) as folder:
+            _train(config, checkpoint, ranks, folder)
 
 
-def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> None:
+def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks, shard_folder: str) -> None:
     from bgeprep.errors import BgeprepError
     from bgetrain.batch_size import as_started, start_state
     from bgetrain.checkpoint import remove_run
@@ -121,11 +125,12 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
     from bgetrain.extras import need_extras
     from bgetrain.lora import attach
     from bgetrain.metrics import note
+    from bgetrain.resumable import check_shared
     from bgetrain.trainer import Trainer
     from bgetrain.watch import Watch, open_collections
 
     need_extras(config)
-    shards = describe_shards(config.data.train_data)
+    shards = describe_shards(shard_folder)
     method = _open_method(config, checkpoint, shards)
     encoder = method.encoder
     folder = _output_folder(config, checkpoint, ranks)
@@ -141,12 +146,15 @@ def _train(config: TrainConfig, checkpoint: Checkpoint | None, ranks: Ranks) -> 
             (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
         except OSError as error:
             raise LaunchError(f"--output_dir {folder}: cannot be written: {error}", path=str(folder)) from error
+    # rank 0 writes checkpoints; the next launch may put it on another machine
+    check_shared(folder, ranks)
     if config.run.fsdp and ranks.is_main:
         alone = "--fsdp has no effect: one process has nobody to divide the model with; torchrun starts several"
         note(
             alone if ranks.world_size == 1 else f"--fsdp divides weights and moments over {ranks.world_size} processes"
         )
-    stream = method.open_stream(config, shards, state, ranks, tokenizer=_tokenizer_folder(encoder, folder, ranks))
+    local = replace(config, data=replace(config.data, train_data=shard_folder))
+    stream = method.open_stream(local, shards, state, ranks, tokenizer=_tokenizer_folder(encoder, folder, ranks))
     try:
         if stream.steps == 0:
             raise LaunchError(f"{config.data.train_data}: {shards.rows} rows make no batch")
@@ -210,13 +218,17 @@ def _open_method(config: TrainConfig, checkpoint: Checkpoint | None, shards: Sha
     return kind.load(config, checkpoint)
 
 
-def _find_checkpoint(config: TrainConfig) -> Checkpoint | None:
+def _find_checkpoint(config: TrainConfig, ranks: Ranks) -> Checkpoint | None:
+    """The checkpoint to go on from: rank 0 says which, since a machine may be late to see the last one."""
     from bgetrain.checkpoint import find_checkpoint
+    from bgetrain.gather import from_main
 
     wanted = config.run.resume_from_checkpoint
     if wanted is None:
         return None
-    return find_checkpoint(wanted, Path(config.run.output_dir) if config.run.output_dir else None)
+    output = Path(config.run.output_dir) if config.run.output_dir else None
+    chosen = from_main(lambda: str(find_checkpoint(wanted, output).folder), ranks)
+    return find_checkpoint(chosen, output)
 
 
 def _settings_of(checkpoint: Checkpoint) -> dict[str, object]:

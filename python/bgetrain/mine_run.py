@@ -26,7 +26,7 @@ from bgetrain.negatives import Rules
 from bgetrain.neighbours import SearchOptions
 from bgetrain.pool import KnownPositives, PositiveTexts, TextStore, keys_of, places_of
 from bgetrain.progress import Bar
-from bgetrain.resumable import wait_for_all, write_whole
+from bgetrain.resumable import check_shared, wait_for_all, write_whole
 from bgetrain.texts import ShardTexts, open_texts
 from bgetrain.vectors import open_vectors
 
@@ -124,21 +124,20 @@ def embed(work: Work, ranks: Ranks | None = None) -> Embedded:
     """
     from bgetrain.encode import Encoder
     from bgetrain.encode_texts import pack_if_possible
-    from bgetrain.gather import joined
+    from bgetrain.gather import from_main, joined
     from bgetrain.vectors import encode_texts
 
     args = work.args
     if ranks is None:
         with joined(use_cpu=args.use_cpu) as ranks:
             return embed(work, ranks)
+    check_shared(work.folder, ranks)
     if ranks.is_main and work.shards != work.data:
         bgeprep.shard(work.data, work.shards, overwrite=True)
     wait_for_all(ranks)
     encoder = Encoder.load(args.model, pooling=args.pooling)
     note = _note(work, encoder)
-    # what is there may be of this run, stopped before it could say so
-    begun = work.writing.is_file() and work.writing.read_text(encoding="utf-8") == note
-    report = _up_to_date(args.out, work.said, note, overwrite=args.overwrite or begun)
+    report = json.loads(from_main(lambda: json.dumps(_up_to_date(work, note)), ranks))
     if report is not None:
         return Embedded(note=note, report=report)
     pack_if_possible(encoder, args.precision, ranks)
@@ -199,16 +198,19 @@ def _note(work: Work, encoder: Any) -> str:  # noqa: ANN401 - an Encoder; naming
     return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
 
 
-def _up_to_date(out: Path, said: Path, note: str, *, overwrite: bool) -> dict[str, Any] | None:
+def _up_to_date(work: Work, note: str) -> dict[str, Any] | None:
     """The report of the same run, where it is done; an error where something else is in the way."""
-    if said.is_file() and out.exists():
+    out: Path = work.args.out
+    if work.said.is_file() and out.exists():
         try:
-            found = json.loads(said.read_text(encoding="utf-8"))
+            found = json.loads(work.said.read_text(encoding="utf-8"))
             if found["note"] == note:
                 return dict(found["report"], up_to_date=True)
         except (ValueError, KeyError, TypeError):
             pass
-    if (out.is_file() or (out / "manifest.json").is_file()) and not overwrite:
+    # what is there may be of this run, stopped before it could say so
+    begun = work.writing.is_file() and work.writing.read_text(encoding="utf-8") == note
+    if (out.is_file() or (out / "manifest.json").is_file()) and not (work.args.overwrite or begun):
         raise LaunchError(f"{out}: is there already, made otherwise", path=str(out), hint="--overwrite replaces it")
     return None
 

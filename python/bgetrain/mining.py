@@ -24,7 +24,7 @@ from bgetrain.ahead import ahead
 from bgetrain.negatives import Rules, ceilings, choose, known_candidates
 from bgetrain.neighbours import QUERY_BLOCK, Neighbours, SearchOptions
 from bgetrain.overlap import nearly_equal, shingles
-from bgetrain.resumable import read_manifest, shared_parts, write_whole
+from bgetrain.resumable import read_manifest, shared_parts, wait_for_all, write_whole
 
 if TYPE_CHECKING:
     from bgetrain.gather import Ranks
@@ -116,6 +116,10 @@ def mine_blocks(
     files = [_names(number) for number in range(len(blocks))]
     with shared_parts(folder, "negatives", work, files, ranks=ranks, overwrite=overwrite) as own:
         total, done = sum(len(blocks[number]) for number in own), 0
+        if own and (ranks is None or ranks.is_main):
+            # one for all: two that are made at once need not be the same
+            neighbours.make_index()
+        wait_for_all(ranks)
         progress(0, total)
         # the next block is searched while this one is sifted: one is faiss, the other numpy
         for number, found in zip(

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import importlib.util
 import mmap
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 
 from bgetrain.errors import ConfigError, ModelError
 from bgetrain.extras import need
+from bgetrain.index_files import graph_file, inverted_files
 
 __all__ = [
     "PIECE_ROWS",
@@ -49,9 +49,6 @@ PIECE_ROWS = 65_536
 
 Index = Literal["exact", "ivf", "hnsw"]
 Engine = Literal["auto", "faiss", "torch"]
-
-_SAMPLED = 64
-"""Training vectors for each list of an inverted file, at most."""
 
 _FEWEST_QUERIES = 32
 
@@ -244,42 +241,21 @@ class Neighbours:
 
         return merge_best(found(), k)
 
-    def _inverted_files(self) -> list[tuple[int, Path]]:
-        """One inverted file a piece, all with the same lists, made where they are missing."""
-        faiss = _faiss()
-        folder = self._index_folder()
-        files = [(first, folder / f"ivf-{first:012}.faiss") for first in range(0, self._pool.rows, PIECE_ROWS)]
-        if all(path.is_file() for _, path in files):
-            return files
-        empty = folder / "ivf-empty.faiss"
-        if not empty.is_file():
-            # no fewer vectors a list than faiss asks for, or it says so on stderr
-            lists = min(self._options.lists or int(4 * self._pool.rows**0.5), max(self._pool.rows // 39, 1))
-            index = faiss.index_factory(self._pool.dim, f"IVF{lists},SQfp16", faiss.METRIC_INNER_PRODUCT)
-            index.train(self._sample(lists * _SAMPLED))
-            _write_index(index, empty)
-        for (_, path), (_, vectors) in zip(files, self._pieces(), strict=True):
-            if not path.is_file():
-                index = faiss.read_index(str(empty))
-                index.add(vectors)
-                _write_index(index, path)
-        return files
+    def make_index(self) -> None:
+        """Makes the files of `ivf` and `hnsw` where they are missing, as the first search does otherwise."""
+        if self._options.index == "ivf":
+            self._inverted_files()
+        elif self._options.index == "hnsw":
+            graph_file(self._index_folder(), self._pool.dim, self._pieces)
 
-    def _sample(self, count: int) -> NDArray[np.float32]:
-        """Vectors at even distances, of all parts alike."""
-        step = max(self._pool.rows // count, 1)
-        return np.concatenate([vectors[-first % step :: step].copy() for first, vectors in self._pieces()])
+    def _inverted_files(self) -> list[tuple[int, Path]]:
+        shape = (self._pool.rows, self._pool.dim)
+        return inverted_files(self._index_folder(), shape, self._pieces, PIECE_ROWS, self._options.lists)
 
     def _search_graph(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        faiss = _faiss()
-        path = self._index_folder() / "hnsw.faiss"
-        if not path.is_file():
-            index = faiss.IndexHNSWFlat(self._pool.dim, 32, faiss.METRIC_INNER_PRODUCT)
-            for _, vectors in self._pieces():
-                index.add(vectors)
-            _write_index(index, path)
+        path = graph_file(self._index_folder(), self._pool.dim, self._pieces)
         if getattr(self, "_graph", None) is None:
-            self._graph = faiss.read_index(str(path))
+            self._graph = _faiss().read_index(str(path))
         self._graph.hnsw.efSearch = max(self._options.probes or 2 * k, k)
         scores, places = self._graph.search(queries, k)
         return merge_best(iter([(np.where(places < 0, np.nan, scores), places)]), k)
@@ -371,12 +347,6 @@ def _unpack(packed: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.
     scores = bits.view(np.float32).copy()
     scores[absent] = np.nan
     return scores, np.where(absent, -1, _LOW - (packed & _LOW))
-
-
-def _write_index(index: Any, path: Path) -> None:  # noqa: ANN401 - faiss has no types
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _faiss().write_index(index, str(temporary))
-    temporary.replace(path)
 
 
 def _check_finite(vectors: NDArray[np.float32], what: str, first: int) -> None:

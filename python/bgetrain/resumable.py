@@ -16,7 +16,9 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -26,12 +28,16 @@ from bgetrain.errors import BgetrainError, LaunchError
 if TYPE_CHECKING:
     from bgetrain.gather import Ranks
 
-__all__ = ["PartsError", "read_manifest", "shared_parts", "wait_for_all", "write_whole"]
+__all__ = ["PartsError", "check_shared", "read_manifest", "shared_parts", "wait_for_all", "write_whole"]
 
 _FORMAT = 1
 _MANIFEST = "manifest.json"
 _BEGUN = "begun.json"
 _LOCK = ".lock"
+_SEEN = ".seen-"
+
+_UNTIL_SEEN = 5.0
+"""Seconds that a file may take to appear on another machine."""
 
 
 class PartsError(BgetrainError, ValueError):
@@ -115,7 +121,7 @@ def shared_parts(
 
     Raises:
         PartsError: the folder holds something else, or another run is writing there.
-        LaunchError: the first process raised an error, or does not see what others wrote.
+        LaunchError: the first process raised an error, or the folder is not one that all processes see.
         OSError: the folder cannot be written.
     """
     described = {"format": _FORMAT, "kind": kind, **work}
@@ -126,6 +132,8 @@ def shared_parts(
             return json.dumps(_begin(folder, described, files, held, overwrite=overwrite))
 
         missing = json.loads(_by_main(begin, ranks))
+        if missing:
+            check_shared(folder, ranks)
         try:
             yield missing if ranks is None else missing[ranks.rank :: ranks.world_size]
         except KeyboardInterrupt:
@@ -150,6 +158,50 @@ def wait_for_all(ranks: Ranks | None) -> None:
         exchange([0], ranks)
 
 
+def check_shared(folder: Path, ranks: Ranks | None) -> None:
+    """Makes a folder and sees that it is the same for all processes, on whatever machine; every rank must call it.
+
+    Args:
+        folder: where they are to work together.
+        ranks: the place of this process; None is one process alone.
+
+    Raises:
+        LaunchError: some do not see what the first process wrote there; the same on every rank.
+        OSError: the folder cannot be written, in the first process.
+    """
+    if ranks is None or ranks.world_size == 1:
+        return
+    from bgetrain.gather import exchange
+
+    def leave() -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{_SEEN}{secrets.token_hex(8)}"
+        (folder / name).touch()
+        return name
+
+    file = folder / _by_main(leave, ranks)
+    seen = exchange([int(_appears(file))], ranks)
+    if ranks.is_main:
+        file.unlink(missing_ok=True)
+    blind = [str(rank) for rank, (found,) in enumerate(seen) if not found]
+    if blind:
+        raise LaunchError(
+            f"{folder}: rank{'s' if len(blind) > 1 else ''} {', '.join(blind)} of {ranks.world_size} cannot see what "
+            "rank 0 wrote there",
+            path=str(folder),
+            hint="it has to be a folder that all machines share, under the same name on each",
+        )
+
+
+def _appears(file: Path) -> bool:
+    deadline = time.monotonic() + _UNTIL_SEEN
+    while not file.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
 def _by_main(work: Callable[[], str], ranks: Ranks | None) -> str:
     if ranks is None or ranks.world_size == 1:
         return work()
@@ -172,7 +224,8 @@ def _begin(
     begun = _read_json(folder / _BEGUN)
     before = done or begun
     # a kill may have left the beginning half written
-    if before is None and any(path.name not in {_LOCK, f".{_BEGUN}.tmp"} for path in folder.iterdir()):
+    left = {_LOCK, f".{_BEGUN}.tmp"}
+    if before is None and any(path.name not in left and not path.name.startswith(_SEEN) for path in folder.iterdir()):
         raise PartsError(
             f"{folder}: is not empty and holds no {kind}", path=str(folder), hint="give a folder that is empty or new"
         )

@@ -19,7 +19,7 @@ from bgetrain.errors import ConfigError, ModelError
 from bgetrain.extras import need
 from bgetrain.flags import add_computing, positive
 from bgetrain.progress import Bar
-from bgetrain.resumable import shared_parts, write_whole
+from bgetrain.resumable import check_shared, shared_parts, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -189,6 +189,7 @@ def run(args: argparse.Namespace) -> int:
     from bgetrain.gather import from_main, joined
 
     with joined(use_cpu=args.use_cpu) as ranks:
+        check_shared(args.out.parent, ranks)
         path = from_main(lambda: _shards(args.data, args.out, quiet=args.quiet), ranks)
         rows = ShardSet.open(path)
         scorer = _scorer(args, ranks)

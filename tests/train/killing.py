@@ -17,7 +17,7 @@ _TOPICS = ROOT / "examples" / "demo" / "data" / "pairs" / "topics.jsonl"
 _ROWS = 250
 
 
-def write_material(folder: Path) -> Path:
+def write_material(folder: Path, *, dropout: float = 0.1) -> Path:
     """Real questions and answers as `shards`, and as `model` a tiny BERT with dropout that knows their words."""
     import bgeprep
 
@@ -26,7 +26,7 @@ def write_material(folder: Path) -> Path:
     (folder / "pairs" / "topics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     bgeprep.shard(folder / "pairs", folder / "shards", threads=1)
     words = sorted({word for row in rows for text in row for word in text.split()} - set(WORDS))
-    write_tiny_bert(folder / "model", dropout=0.1, words=[*WORDS[:5], *words])
+    write_tiny_bert(folder / "model", dropout=dropout, words=[*WORDS[:5], *words])
     return folder
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from bgeprep.amounts import byte_text
+from bgeprep.leading import FEWEST_ROWS
 from bgetrain.__main__ import main
 from bgetrain.errors import ConfigError
 from bgetrain.pipeline.config import read_pipeline
-from bgetrain.pipeline.cut import FEWEST_ROWS, leading_rows
-from bgetrain.pipeline.estimate import Machine, byte_text, estimate, gpu_peak
+from bgetrain.pipeline.cut import leading_rows
+from bgetrain.pipeline.estimate import Machine, estimate, gpu_peak
 from bgetrain.pipeline.plan import Plan, make_plan
 from bgetrain.pipeline.scale import scaled_plan, scaled_training, train_config
 

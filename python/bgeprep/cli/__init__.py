@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import bgeprep
-from bgeprep.cli import batches, convert, export, look, report, shard, verify
+from bgeprep.cli import batches, convert, estimate, export, look, report, shard, verify
 from bgeprep.errors import BgeprepError, ConfigError
 
 __all__ = ["main"]
@@ -29,6 +29,7 @@ examples:
   bgeprep batches shards/ --batch-size 32 --show 3  what shares a batch
   bgeprep export shards/ --out train.jsonl         FlagEmbedding's JSON lines, for other trainers
   bgeprep report shards/ --out report.html         all of that as a page to look at
+  bgeprep estimate --rows 1e9 --bytes 400GB --nodes 16    what that would cost, from a sample in pairs/
   bgeprep recipes                                  published data sets that can be converted; show NAME says more
   bgeprep convert --recipe wikipedia --in dump.xml.bz2 --out texts/
 
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bgeprep {bgeprep.__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
-    for subject in (shard, look, verify, batches, export, report, convert):
+    for subject in (shard, look, verify, batches, export, report, convert, estimate):
         subject.add(verbs)
 
     return parser
@@ -67,6 +68,7 @@ _VERBS = {
     "report": report.run,
     "recipes": convert.run_recipes,
     "convert": convert.run,
+    "estimate": estimate.run,
 }
 
 

@@ -12,8 +12,9 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from bgeprep.amounts import byte_text
 from bgetrain.flags import positive
-from bgetrain.pipeline.estimate import Cost, Machine, byte_text, estimate, gpu_peak
+from bgetrain.pipeline.estimate import Cost, Machine, estimate, gpu_peak
 from bgetrain.pipeline.mix import mix_text
 from bgetrain.pipeline.verbs import VERBS
 

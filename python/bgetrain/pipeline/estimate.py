@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bgeprep.amounts import byte_text
 from bgetrain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from bgetrain.pipeline.plan import Step
 
-__all__ = ["Cost", "Machine", "byte_text", "estimate", "gpu_peak"]
+__all__ = ["Cost", "Machine", "estimate", "gpu_peak"]
 
 _ADAM_BYTES = 16
 """Of a trained weight in a process: itself, its gradient and two moments, in fp32."""
@@ -243,12 +244,3 @@ def _reading(step: Step, rows: int, row_bytes: float, machine: Machine) -> Cost:
         gpu_bytes=(size.stored or size.weights) * 2.0,
         sums=sums,
     )
-
-
-def byte_text(number: float) -> str:
-    """Bytes in the largest unit of a thousand that leaves a digit before the point."""
-    for unit in ("bytes", "KB", "MB", "GB", "TB"):
-        if number < 1000 or unit == "TB":
-            return f"{number:,.0f} {unit}" if unit == "bytes" else f"{number:,.1f} {unit}"
-        number /= 1000
-    return ""

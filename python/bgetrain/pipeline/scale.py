@@ -10,9 +10,10 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bgeprep.leading import FEWEST_ROWS
 from bgetrain.batch_size import PER_DEVICE, TRIAL_STEPS
 from bgetrain.errors import ConfigError
-from bgetrain.pipeline.cut import FEWEST_ROWS, leading_rows
+from bgetrain.pipeline.cut import leading_rows
 from bgetrain.settings import build, parse_flags, read_toml
 
 if TYPE_CHECKING:

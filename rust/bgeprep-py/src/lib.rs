@@ -26,7 +26,7 @@ mod _native {
     #[pymodule_export]
     use super::shards::{ShardReader, verify};
     #[pymodule_export]
-    use super::stores::{list_objects, publish_set, published, published_log, split_url};
+    use super::stores::{fetch_set, list_objects, publish_set, published, published_log, split_url};
     #[pymodule_export]
     use super::text::{TextMasker, TextReader};
     #[pymodule_export]

@@ -50,6 +50,20 @@ pub(crate) fn publish_set(py: Python<'_>, set: PathBuf, url: &str, report: Optio
     ask(py, report.as_ref(), |stores, progress| publish::publish(&set, &url, stores, progress))
 }
 
+/// Brings the set at `url` into the folder `to`, `threads` parts at once, its manifest last.
+#[pyfunction]
+#[pyo3(name = "fetch", signature = (url, to, threads, report))]
+pub(crate) fn fetch_set(
+    py: Python<'_>,
+    url: &str,
+    to: PathBuf,
+    threads: usize,
+    report: Option<Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let url = object_url(url).map_err(to_py)?;
+    ask(py, report.as_ref(), |stores, progress| shard::fetch(&url, &to, threads, stores, progress))
+}
+
 fn object_url(text: &str) -> Result<ObjectUrl> {
     ObjectUrl::parse(text)?.ok_or_else(|| Error::Internal(format!("{text} is no URL")))
 }

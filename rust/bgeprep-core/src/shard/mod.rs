@@ -10,6 +10,7 @@
 //! [`PartWriter`] and [`write_rejects`] make the files, [`Manifest`] binds them together,
 //! [`ShardSet`] maps them and reaches any row in constant time, [`verify()`] finds what is damaged.
 
+pub mod fetch;
 pub mod format;
 pub mod manifest;
 pub mod publish;
@@ -30,6 +31,7 @@ pub(crate) mod map;
 pub(crate) mod sink;
 mod text_column;
 
+pub use fetch::fetch;
 pub use format::{Layout, ShardRow};
 pub use manifest::{Block, LengthStats, Lengths, Manifest, PartInfo, Removed, SourceEntry};
 pub use publish::{published, published_log};

@@ -18,6 +18,7 @@
 //! byte travels once. The space is given back when the file is closed, however the run ends.
 
 mod connect;
+mod download;
 mod engine;
 mod failure;
 mod location;
