@@ -1,0 +1,148 @@
+"""Tasks on a Ray cluster: one Ray task each, with the CPUs and the memory that it declares.
+
+Ray says where a task runs and starts it again when its worker or its machine dies. All that tasks hand on lies in
+files; through Ray go their descriptions, and a few numbers of what came of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bgeprep.errors import ConfigError, ExecutorError
+from bgeprep.executors.tasks import Done, Limits, Shared, Task, do
+
+if TYPE_CHECKING:
+    import ray
+
+__all__ = ["RayPool", "connected"]
+
+PROCESS_BYTES = 256 << 20
+"""What a worker holds beside the memory of its task: the interpreter, Ray, this library."""
+
+RETRIES = 5
+"""How often a task is begun again whose worker died, or whose machine's disk or network failed it."""
+
+
+@contextlib.contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Within it this process drives a cluster: the one that it drives already, the one at `address`, or one of its own.
+
+    Args:
+        address: as `ray.init` takes it; `auto` for the cluster that this machine belongs to. None is a cluster of this
+            machine alone, unless `RAY_ADDRESS` names one.
+
+    Raises:
+        ConfigError: Ray is not installed, there is no cluster at the address, or it is that of Ray Client.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError:
+        message = "executor: expected Ray, found that it is not installed; hint: pip install 'bgeprep[ray]'"
+        raise ConfigError(message) from None
+    if address and address.startswith("ray://"):
+        raise ConfigError(
+            f"address: {address} is that of Ray Client, the driver has to run on a machine of the cluster; "
+            "hint: `ray job submit`, or --address auto there"
+        )
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error", configure_logging=True)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"address: expected a Ray cluster at {address}, found none ({error})") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+class RayPool:
+    """Does tasks on the cluster that this process drives.
+
+    Args:
+        shared: what all tasks have in common.
+    """
+
+    def __init__(self, shared: Shared) -> None:
+        """Sends what all tasks have in common."""
+        import ray
+
+        limits = shared.limits
+        self._shared = ray.put(shared)
+        self._check(limits)
+        self._do: Any = ray.remote(_do).options(
+            num_cpus=limits.threads,
+            memory=limits.memory + PROCESS_BYTES,
+            max_retries=RETRIES,
+            retry_exceptions=[OSError],
+        )
+
+    @staticmethod
+    def _check(limits: Limits) -> None:
+        """A task that fits nowhere would wait for ever."""
+        import ray
+
+        wanted = limits.memory + PROCESS_BYTES
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(node.get("CPU", 0) >= limits.threads and node.get("memory", 0) >= wanted for node in nodes):
+            largest = max((node.get("memory", 0) for node in nodes), default=0)
+            cores = max((node.get("CPU", 0) for node in nodes), default=0)
+            raise ConfigError(
+                f"memory: a task declares {wanted >> 20} MiB and {limits.threads} CPUs, the largest machines of the "
+                f"cluster have {int(largest) >> 20} MiB and {cores:g} CPUs; hint: less --memory or --threads"
+            )
+
+    def run(self, tasks: Sequence[Task], inputs: Mapping[str, Sequence[str]]) -> Iterator[tuple[Task, Done] | None]:
+        """Does all tasks of a stage, see `Pool`.
+
+        Raises:
+            ExecutorError: a task's worker died each time it was begun.
+            BgeprepError, OSError: what a task raised.
+        """
+        import ray
+
+        sent = ray.put(dict(inputs))
+        waiting = {self._do.options(name=task.name).remote(self._shared, task, sent): task for task in tasks}
+        try:
+            while waiting:
+                ready, _ = ray.wait(list(waiting), num_returns=1, timeout=0.2)
+                if not ready:
+                    yield None
+                for reference in ready:
+                    task = waiting.pop(reference)
+                    yield task, self._result(reference, task)
+        finally:
+            for reference in waiting:
+                # A task that is given up leaves nothing that has a name.
+                ray.cancel(reference, force=True)
+
+    @staticmethod
+    def _result(reference: ray.ObjectRef[Any], task: Task) -> Done:
+        import ray
+
+        try:
+            done = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, BaseException) else error
+            raise cause from None
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise ExecutorError(
+                f"{task.name}: its worker died {RETRIES + 1} times ({reason}); hint: more --memory, or see the "
+                "task in Ray's dashboard; the same command goes on from here",
+                task.name,
+            ) from None
+        assert isinstance(done, Done)
+        return done
+
+
+def _do(shared: Shared, task: Task, inputs: Mapping[str, Sequence[str]]) -> Done:
+    """Runs in a worker."""
+    folder = Path(shared.scratch or tempfile.gettempdir()) / f"bgeprep-{shared.fingerprint[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return do(shared, task, inputs, folder)
