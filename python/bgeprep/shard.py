@@ -43,7 +43,7 @@ class RunOptions:
 
     threads: int
     memory: int
-    out: Path
+    out: Path | str
     work: Path
     fingerprint: str
     log: str
@@ -269,6 +269,7 @@ def _run(
     passed = passed_over(sources)
     log = {"threads": threads, "memory": memory, "inputs": folders[:100], "started": round(time.time(), 3)}
     log |= {"passed_over": passed} if passed else {}
+    log |= {"executor": "ray"} if target.cluster else {}
     options = RunOptions(
         threads=threads, memory=memory, out=out, work=work, fingerprint=fingerprint, log=json.dumps(log)
     )
@@ -276,6 +277,9 @@ def _run(
     if not work.exists():
         _check_space({out, work.parent}, sources)
     if target.cluster:
+        if url and target.spool.exists():
+            message = "streams and recipes are written down on this machine, where a cluster does not see them"
+            raise ConfigError(f"in: {message}; hint: --out on a shared file system")
         filters = (benchmarks, scores)
         made = on_cluster(
             target.cluster, settings, sources, filters, resolved, url or str(out), fingerprint, options.log, report

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,28 +75,30 @@ class RayPool:
 
         limits = shared.limits
         self._shared = ray.put(shared)
-        self._check(limits)
-        self._do: Any = ray.remote(_do).options(
+        self._most = self._check(limits)
+        self._do: Any = ray.remote(
             num_cpus=limits.threads,
             memory=limits.memory + PROCESS_BYTES,
             max_retries=RETRIES,
             retry_exceptions=[OSError],
-        )
+        )(_do)
 
     @staticmethod
-    def _check(limits: Limits) -> None:
-        """A task that fits nowhere would wait for ever."""
+    def _check(limits: Limits) -> int:
+        """The most memory that a task can have; an error if a usual one fits nowhere, and would wait for ever."""
         import ray
 
         wanted = limits.memory + PROCESS_BYTES
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if not any(node.get("CPU", 0) >= limits.threads and node.get("memory", 0) >= wanted for node in nodes):
+        fitting = [node for node in nodes if node.get("CPU", 0) >= limits.threads and node.get("memory", 0) >= wanted]
+        if not fitting:
             largest = max((node.get("memory", 0) for node in nodes), default=0)
             cores = max((node.get("CPU", 0) for node in nodes), default=0)
             raise ConfigError(
                 f"memory: a task declares {wanted >> 20} MiB and {limits.threads} CPUs, the largest machines of the "
                 f"cluster have {int(largest) >> 20} MiB and {cores:g} CPUs; hint: less --memory or --threads"
             )
+        return int(max(node["memory"] for node in fitting)) - PROCESS_BYTES
 
     def run(self, tasks: Sequence[Task], inputs: Mapping[str, Sequence[str]]) -> Iterator[tuple[Task, Done] | None]:
         """Does all tasks of a stage, see `Pool`.
@@ -107,7 +110,7 @@ class RayPool:
         import ray
 
         sent = ray.put(dict(inputs))
-        waiting = {self._do.options(name=task.name).remote(self._shared, task, sent): task for task in tasks}
+        waiting = {self._begin(task, sent): task for task in tasks}
         try:
             while waiting:
                 ready, _ = ray.wait(list(waiting), num_returns=1, timeout=0.2)
@@ -120,6 +123,15 @@ class RayPool:
             for reference in waiting:
                 # A task that is given up leaves nothing that has a name.
                 ray.cancel(reference, force=True)
+
+    def _begin(self, task: Task, inputs: object) -> ray.ObjectRef[Any]:
+        options: dict[str, Any] = {"name": task.name}
+        if task.memory:
+            # Where it is too little, the task says so and how much it takes.
+            task = replace(task, memory=min(task.memory, self._most))
+            options["memory"] = (task.memory or 0) + PROCESS_BYTES
+        reference: ray.ObjectRef[Any] = self._do.options(**options).remote(self._shared, task, inputs)
+        return reference
 
     @staticmethod
     def _result(reference: ray.ObjectRef[Any], task: Task) -> Done:

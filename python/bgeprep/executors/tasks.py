@@ -108,6 +108,7 @@ class Task:
         of: tasks of the stage.
         jobs: the first job of the stage that it does, and the one behind its last.
         shares: what it reads: file, turn, turns.
+        memory: bytes that it may hold, where that is not what others may.
     """
 
     stage: str
@@ -115,6 +116,7 @@ class Task:
     of: int
     jobs: tuple[int, int]
     shares: tuple[tuple[int, int, int], ...] = ()
+    memory: int | None = None
 
     @property
     def name(self) -> str:
@@ -175,8 +177,8 @@ def do(shared: Shared, task: Task, inputs: Mapping[str, Sequence[str]], scratch:
 
     options = RunOptions(
         threads=shared.limits.threads,
-        memory=shared.limits.memory,
-        out=Path(shared.out),
+        memory=task.memory or shared.limits.memory,
+        out=shared.out,
         work=scratch,
         fingerprint=shared.fingerprint,
         log=shared.log,
@@ -250,11 +252,11 @@ def read_tasks(files: Sequence[int], task_bytes: int) -> list[Task]:
     ]
 
 
-def job_tasks(stage: str, count: int, each: int = 1) -> list[Task]:
+def job_tasks(stage: str, count: int, each: int = 1, memory: int | None = None) -> list[Task]:
     """`count` jobs → tasks of `each`."""
     starts = range(0, count, each)
     return [
-        Task(stage=stage, number=number, of=len(starts), jobs=(start, min(start + each, count)))
+        Task(stage=stage, number=number, of=len(starts), jobs=(start, min(start + each, count)), memory=memory)
         for number, start in enumerate(starts)
     ]
 
@@ -276,8 +278,10 @@ def carry_out(shared: Shared, sizes: Cut, pool: Pool, report: Report | None, res
     settled = run.stage(job_tasks("settle-read", 1), ["read"])
     tables: list[str] = []
     if bands:
-        run.stage(job_tasks("candidates", 2 * bands, each(2 * bands)), ["read"])
-        run.stage(job_tasks("components", 2), ["candidates"])
+        candidates = run.stage(job_tasks("candidates", 2 * bands, each(2 * bands)), ["read"])
+        # 16 bytes a pair, of which a text has one at least; it takes 12 bytes, and room to sort
+        pairs = max(limits.memory, sum(one.bytes for one in candidates))
+        run.stage(job_tasks("components", 2, memory=pairs), ["candidates"])
         run.stage(job_tasks("texts", buckets, each(buckets)), ["read", "components"])
         # queries first, then passages: a task has partitions of one of them or of both
         run.stage(job_tasks("verify", 2 * partitions, each(partitions)), ["texts", "components"])

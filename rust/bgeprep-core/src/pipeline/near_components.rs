@@ -99,8 +99,8 @@ fn components(stage: &Stage<'_>, folder: &Path, space: usize) -> Result<(Vec<u64
     }
     if keys.len() > u32::MAX as usize {
         let message = format!(
-            "{} texts have a candidate for a near duplicate, at most {} can be told apart; hint: shard in several \
-             runs, each --against the sets before it",
+            "{} texts have a candidate for a near duplicate, at most {} can be told apart; hint: --dedup exact, \
+             or several sets",
             keys.len(),
             u32::MAX
         );

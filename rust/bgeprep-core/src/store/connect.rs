@@ -239,6 +239,18 @@ impl Bucket {
         })
     }
 
+    /// Copies an object within the bucket.
+    ///
+    /// # Errors
+    /// `Error::Store` if the store refuses.
+    pub fn copy(&self, from: &str, to: &str) -> Result<()> {
+        let (store, source, target) = (Arc::clone(&self.store), self.path(from)?, self.path(to)?);
+        self.ask(&self.url(from), move || {
+            let (store, source, target) = (Arc::clone(&store), source.clone(), target.clone());
+            Box::pin(async move { Ok(store.copy(&source, &target).await?) })
+        })
+    }
+
     /// Some bytes of an object of which its size and etag are known.
     ///
     /// # Errors

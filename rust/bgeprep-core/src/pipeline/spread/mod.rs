@@ -126,8 +126,6 @@ pub struct Done {
     pub rows_kept: u64,
     /// Jobs of the stage `parts`, told by `settle-dedup`.
     pub parts: usize,
-    /// Bytes of texts that have candidates, told by `components`: each later task of near dedup holds as much.
-    pub nodes_bytes: u64,
     /// Bytes of the bundle.
     #[serde(default)]
     pub bytes: u64,

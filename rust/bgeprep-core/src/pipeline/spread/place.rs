@@ -8,6 +8,8 @@ use std::sync::Arc;
 use fs_err as fs;
 
 use crate::progress::Progress;
+use crate::shard::Manifest;
+use crate::shard::publish::replace;
 use crate::store::{Bucket, ObjectUrl, Stores};
 use crate::{Error, Result};
 
@@ -146,6 +148,23 @@ impl Place {
             Kind::Folder(folder) => Some(folder.join(name)),
             Kind::Store(..) => None,
         }
+    }
+
+    /// Brings a set to its URL: parts from below `set/` of this place, all else from the folder `made`.
+    ///
+    /// Objects cannot be renamed: the store copies them, so that their bytes travel no more.
+    pub fn move_set(&self, manifest: &Manifest, made: &Path, to: &ObjectUrl, progress: &Progress) -> Result<()> {
+        let Kind::Store(bucket, from) = &self.kind else {
+            return Err(Error::Internal("a set for a store was made in a folder".to_owned()));
+        };
+        replace(manifest, bucket, to, progress, &|name, there| {
+            let file = made.join(name);
+            if file.exists() {
+                bucket.put(&file, &to.below(name), there, progress)
+            } else {
+                bucket.copy(&from.below(&format!("set/{name}")), &to.below(name))
+            }
+        })
     }
 
     /// Names of all files, sorted, without those that are still being written.

@@ -1,12 +1,12 @@
 //! What each task gathers, which function of the pipeline it calls, and what it leaves.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::bundle::BundleWriter;
 use super::{Done, Run, StageName};
-use crate::config::DedupMode;
+use crate::config::{DedupMode, RunOptions};
 use crate::near::shingle::Rule;
 use crate::near::sketch::SketchFile;
 use crate::near::table::NearTables;
@@ -24,6 +24,7 @@ use crate::pipeline::{SlotNames, load_benchmarks, nothing_kept, part_jobs};
 use crate::report::Tally;
 use crate::shard::reports::NearSpace;
 use crate::shuffle::spill::path;
+use crate::store::ObjectUrl;
 use crate::{Error, Result};
 
 /// Families of a bundle that are laid out in another way than they were spilled: all keys of a space, then all
@@ -179,23 +180,19 @@ fn components(run: &Run<'_>) -> Result<Done> {
     let (space, near) = (run.task.jobs.0, run.folder("near"));
     run.bundles(StageName::Candidates)?.gather(PAIRS[space], 0..run.layout.partitions, &near)?;
     with_stage(run, |stage| write_components(stage, &near, space))?;
-    let mut nodes_bytes = 0;
-    for name in NODES {
-        nodes_bytes += give(run, &path(&near, name, space))?;
-    }
-    leave(run, &nodes_bytes, Done { nodes_bytes, ..Done::default() }, |bundle| {
+    NODES.iter().try_for_each(|name| give(run, &path(&near, name, space)))?;
+    leave(run, &(), Done::default(), |bundle| {
         bundle.spilled(&near, COMPONENT_PAIRS[space], run.layout.partitions)
     })
 }
 
 /// Leaves a file that others map: beside the bundle, in a folder of the same name.
-fn give(run: &Run<'_>, file: &std::path::Path) -> Result<u64> {
+fn give(run: &Run<'_>, file: &Path) -> Result<()> {
     let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let name = run.name(&format!(".files/{name}"));
     let draft = run.place.draft(&name)?;
-    let bytes = fs_err::copy(file, &draft).map_err(Error::io(&draft, "write"))?;
-    run.place.put(&draft, &name, run.progress)?;
-    Ok(bytes)
+    fs_err::copy(file, &draft).map_err(Error::io(&draft, "write"))?;
+    run.place.put(&draft, &name, run.progress)
 }
 
 /// The folders, one a space, of what the tasks of a stage gave.
@@ -386,8 +383,20 @@ fn commit(run: &Run<'_>) -> Result<Done> {
     let set = run.place.folder("set").unwrap_or_else(|| run.folder("set"));
     let origins = Origins::open(run.layout, &folder)?;
     let (plan, options, layout) = (run.plan, run.options, run.layout);
-    let manifest =
-        Commit { plan, options, layout, origins, read: &read, names: &names, set: &set }.run(results, near, &[rejects])?;
+    // For a store, what is made here lies in the set's own folder until it is sent.
+    let url = ObjectUrl::from_path(&options.out)?;
+    let options = &RunOptions { out: if url.is_some() { set.clone() } else { options.out.clone() }, ..options.clone() };
+    let commit = Commit { plan, options, layout, origins, read: &read, names: &names, set: &set };
+    let manifest = match url {
+        None => commit.run(results, near, &[rejects])?,
+        Some(url) => {
+            fs_err::create_dir_all(&set).map_err(Error::io(&set, "create"))?;
+            let manifest = commit.build(results, near, &[rejects])?;
+            commit.write_log(&manifest)?;
+            run.place.move_set(&manifest, &set, &url, run.progress)?;
+            manifest
+        }
+    };
     let done = Done {
         hash: manifest.hash,
         rows_read: manifest.rows_read,
