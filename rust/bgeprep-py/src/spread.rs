@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bgeprep_core::Result;
 use bgeprep_core::config::RunOptions;
 use bgeprep_core::pipeline::spread::{self, Task};
 use bgeprep_core::pipeline::work::WorkFolder;
 use bgeprep_core::progress::Progress;
 use bgeprep_core::store::Stores;
-use bgeprep_core::Result;
 use pyo3::prelude::*;
 
 use crate::config::{Benchmark, PrepConfig, PyRunOptions, Scores, Source, plan};
@@ -66,7 +66,9 @@ pub(crate) fn run_task(
 /// What the tasks of a run that was killed left in a place, in JSON, one a task.
 #[pyfunction]
 pub(crate) fn found_tasks(py: Python<'_>, place: PathBuf, scratch: PathBuf) -> PyResult<Vec<String>> {
-    ask(py, scratch.clone(), |stores, _| spread::found(&place, &scratch, stores)?.iter().map(spread::Done::to_json).collect())
+    ask(py, scratch.clone(), |stores, _| {
+        spread::found(&place, &scratch, stores)?.iter().map(spread::Done::to_json).collect()
+    })
 }
 
 /// Removes all that the tasks of a run left in a place.

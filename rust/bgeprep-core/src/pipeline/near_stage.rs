@@ -218,12 +218,7 @@ pub(super) fn take_texts(stage: &Stage<'_>, folder: &Path, nodes: &[Nodes; 2], j
 }
 
 /// Step 4. A job is a partition of a space: those of queries first.
-pub(super) fn verify(
-    stage: &Stage<'_>,
-    folder: &Path,
-    nodes: &[Nodes; 2],
-    jobs: Range<usize>,
-) -> Result<[Counts; 2]> {
+pub(super) fn verify(stage: &Stage<'_>, folder: &Path, nodes: &[Nodes; 2], jobs: Range<usize>) -> Result<[Counts; 2]> {
     let partitions = stage.layout.partitions;
     let found = Found::<(), [Counts; 2]>::read(&folder.join("verify"))?;
     let spills = |names: [&'static str; 2], first: usize| {

@@ -6,16 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
 use super::journal::{Found, Output};
 use super::layout::BucketLayout;
 use super::origins::{ORIGINS, Origins};
-use super::read_worker::Worker;
 use super::read_queue::{ChunkDone, FileQueue, FileShare, lock};
+use super::read_worker::Worker;
 use super::rejects::RejectSink;
 use crate::config::{DedupMode, PrepPlan, RunOptions};
 use crate::dedup::unite::CLUSTERS;

@@ -260,7 +260,8 @@ impl Bucket {
             return Ok(Vec::new());
         }
         let etag = Some(etag.to_owned()).filter(|etag| !etag.is_empty());
-        let object = Arc::new(RemoteRanges { store: Arc::clone(&self.store), path: self.path(key)?, etag: etag.clone() });
+        let object =
+            Arc::new(RemoteRanges { store: Arc::clone(&self.store), path: self.path(key)?, etag: etag.clone() });
         let listed = Arc::new(Listed { place: self.url(key).to_string(), size, etag });
         self.ask(&self.url(key), move || {
             let (answer, listed, range) = (object.get(range.clone()), Arc::clone(&listed), range.clone());

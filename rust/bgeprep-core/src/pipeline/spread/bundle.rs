@@ -365,7 +365,8 @@ mod tests {
             for index in 0..310 {
                 let found = load(&path(&to, "rows", index)).expect("load");
                 let within = range.contains(&index) && index < 300;
-                let expected = if within { (0..3).flat_map(|number| segment(number, index)).collect() } else { Vec::new() };
+                let expected =
+                    if within { (0..3).flat_map(|number| segment(number, index)).collect() } else { Vec::new() };
                 assert!(found == expected, "{range:?} {index}: {} bytes", found.len());
             }
         }

@@ -14,6 +14,7 @@
 pub mod bundle;
 pub mod place;
 
+mod near;
 mod stages;
 
 use std::collections::BTreeMap;

@@ -114,7 +114,8 @@ impl Place {
                 let key = url.below(name);
                 let place = format!("s3://{}/{key}", url.bucket);
                 let found = bucket.head(&key)?;
-                let (bytes, etag) = found.ok_or_else(|| Error::store(&place, "expected a work file, found no object"))?;
+                let (bytes, etag) =
+                    found.ok_or_else(|| Error::store(&place, "expected a work file, found no object"))?;
                 let body = Body::Object { bucket: Arc::clone(bucket), key, etag };
                 Ok(PlacedFile { path: PathBuf::from(place), bytes, body })
             }
