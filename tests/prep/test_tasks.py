@@ -69,10 +69,14 @@ class Hands:
     done: ClassVar[Counter[str]] = Counter()
     seen: ClassVar[list[Task]] = []
     stop_at = ""
+    tidied = False
 
     def __init__(self, shared: Shared) -> None:
         self.shared = shared
         self.chance = random.Random(len(Hands.seen))
+
+    def tidy(self) -> None:
+        Hands.tidied = True
 
     def run(self, given: Sequence[Task], inputs: Mapping[str, Sequence[str]]) -> Iterator[tuple[Task, Done] | None]:
         scratch = Path(self.shared.scratch)
@@ -92,6 +96,7 @@ def hands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_ray, "RayPool", Hands)
     monkeypatch.setattr(Hands, "done", Counter())
     monkeypatch.setattr(Hands, "seen", [])
+    monkeypatch.setattr(Hands, "tidied", False)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +137,7 @@ def test_tasks_write_the_bytes_of_threads(mode, pairs, tmp_path):
     assert same(tmp_path / "local", tmp_path / "spread")
     assert (result.hash, result.rows_read, result.rows_kept) == (local.hash, local.rows_read, local.rows_kept)
     assert result.empty_files == local.empty_files
+    assert Hands.tidied
     assert not list((tmp_path / "scratch").iterdir())
     # The file that is larger than a task was shared out, and there was more than one of nearly everything.
     assert any(turns > 1 for task in Hands.seen for _, _, turns in task.shares)

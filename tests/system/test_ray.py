@@ -132,9 +132,10 @@ def title(process: psutil.Process) -> str:
 
 
 def test_a_cluster_writes_the_bytes_of_threads(cluster, start, local, tmp_path):
-    out = tmp_path / "set"
-    process = start(out, "--executor", "ray", "--address", cluster.address)
+    out, scratch = tmp_path / "set", tmp_path / "scratch"
+    process = start(out, "--executor", "ray", "--address", cluster.address, "--tmp", str(scratch))
     wait_for(out, "read", process)
+    assert list(scratch.iterdir())
     error = finish(start(out, "--executor", "ray", "--address", cluster.address), code=1)
     assert "another run is writing here" in error, "two drivers"
     finish(process)
@@ -142,6 +143,7 @@ def test_a_cluster_writes_the_bytes_of_threads(cluster, start, local, tmp_path):
     log = json.loads((out / "run.json").read_text())
     assert log["executor"] == "ray"
     assert not (out / ".work").exists()
+    assert not list(scratch.iterdir())
 
 
 def test_a_worker_that_is_killed_again_and_again_costs_no_byte(cluster, start, local, tmp_path):
@@ -182,6 +184,10 @@ def test_what_a_cluster_cannot_do_is_said(cluster, start, tmp_path):
     address = ["--executor", "ray", "--address"]
     error = finish(start(tmp_path / "set", *address, cluster.address, "--memory", "16GiB"), code=2)
     assert "memory: a task declares" in error
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("{broken\n" * 100)
+    error = finish(start(tmp_path / "set", *address, cluster.address, "--in", str(bad)), code=1)
+    assert "bad.jsonl:1: 100 of 100 rows are unreadable" in error, "an error of a task keeps its words"
     error = finish(start(tmp_path / "set", *address, "ray://127.0.0.1:1"), code=2)
     assert "is that of Ray Client" in error
     error = finish(start(tmp_path / "set", *address, "127.0.0.1:1"), code=2)

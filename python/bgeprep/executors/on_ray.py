@@ -7,6 +7,7 @@ files; through Ray go their descriptions, and a few numbers of what came of them
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ __all__ = ["RayPool", "connected"]
 
 PROCESS_BYTES = 256 << 20
 """What a worker holds beside the memory of its task: the interpreter, Ray, this library."""
+
+TIDY_SECONDS = 30
 
 RETRIES = 5
 """How often a task is begun again whose worker died, or whose machine's disk or network failed it."""
@@ -133,6 +136,19 @@ class RayPool:
                 # A task that is given up leaves nothing that has a name.
                 ray.cancel(reference, force=True)
 
+    def tidy(self) -> None:
+        """Removes what workers that were killed, and copies that tasks share, left on the disks of all machines."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        clear: Any = ray.remote(num_cpus=0, max_retries=0)(_clear)
+        places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in ray.nodes() if node["Alive"]]
+        cleared = [
+            clear.options(name="bgeprep tidy", scheduling_strategy=place).remote(self._shared) for place in places
+        ]
+        # The set is there: a machine that goes away now takes its files with it.
+        ray.wait(cleared, num_returns=len(cleared), timeout=TIDY_SECONDS)
+
     def _begin(self, task: Task, inputs: object) -> ray.ObjectRef[Any]:
         options: dict[str, Any] = {"name": task.name}
         if task.memory:
@@ -162,8 +178,17 @@ class RayPool:
         return done
 
 
+def _folder(shared: Shared) -> Path:
+    return Path(shared.scratch or tempfile.gettempdir()) / f"bgeprep-{shared.fingerprint[:16]}"
+
+
+def _clear(shared: Shared) -> None:
+    """Runs in a worker of each machine."""
+    shutil.rmtree(_folder(shared), ignore_errors=True)
+
+
 def _do(shared: Shared, task: Task, inputs: Mapping[str, Sequence[str]]) -> Done:
     """Runs in a worker."""
-    folder = Path(shared.scratch or tempfile.gettempdir()) / f"bgeprep-{shared.fingerprint[:16]}"
+    folder = _folder(shared)
     folder.mkdir(parents=True, exist_ok=True)
     return do(shared, task, inputs, folder)

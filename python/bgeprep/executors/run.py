@@ -108,7 +108,9 @@ def make(
         if lock:
             Path(shared.place).mkdir(parents=True, exist_ok=True)
         with on_ray.connected(cluster.address), tempfile.TemporaryDirectory() as own:
-            made = carry_out(shared, sizes, on_ray.RayPool(shared), report, bool(lock and lock.resumed))
+            pool = on_ray.RayPool(shared)
+            made = carry_out(shared, sizes, pool, report, bool(lock and lock.resumed))
+            pool.tidy()
             if not lock:
                 _native.clear_tasks(shared.place, own)
         finished = True

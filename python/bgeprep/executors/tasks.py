@@ -134,7 +134,6 @@ class Done:
     rows_dropped: int = 0
     rows_kept: int = 0
     parts: int = 0
-    nodes_bytes: int = 0
     bytes: int = 0
     hash: str = ""
     empty_files: list[str] = field(default_factory=list)

@@ -1,7 +1,7 @@
 //! Step 2 of near dedup: which texts hang together, and the partition that each is verified in.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, IntoInnerError, Write};
 use std::path::Path;
 
 use arrow_buffer::ScalarBuffer;
@@ -72,7 +72,7 @@ fn write_columns<const BYTES: usize>(file: &Path, values: impl Iterator<Item = [
     for value in values {
         to.write_all(&value).map_err(Error::io(file, "write"))?;
     }
-    to.into_inner().map_err(|error| error.into_error()).and_then(|to| to.sync_all()).map_err(Error::io(file, "write"))
+    to.into_inner().map_err(IntoInnerError::into_error).and_then(|to| to.sync_all()).map_err(Error::io(file, "write"))
 }
 
 fn components(stage: &Stage<'_>, folder: &Path, space: usize) -> Result<(Vec<u64>, Vec<u32>)> {

@@ -263,13 +263,11 @@ impl Bundles {
                 bundle.read(family, group.clone(), &mut |index, bytes| {
                     let name = path(folder, family, index);
                     let slot = &mut files[index - group.start];
-                    let file = match slot {
-                        Some(file) => file,
-                        None => {
-                            let file = File::options().create(true).append(true).open(&name);
-                            slot.insert(file.map_err(Error::io(&name, "write"))?)
-                        }
-                    };
+                    if slot.is_none() {
+                        let file = File::options().create(true).append(true).open(&name);
+                        *slot = Some(file.map_err(Error::io(&name, "write"))?);
+                    }
+                    let Some(file) = slot else { return Ok(()) };
                     file.write_all(bytes).map_err(Error::io(&name, "write"))
                 })?;
             }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::bundle::BundleWriter;
+use super::bundle::{Bundle, BundleWriter};
 use super::near::{candidates, components, families, near_tables, sketches, tables, texts, verify};
 use super::{Done, Run, StageName};
 use crate::config::{DedupMode, RunOptions};
@@ -209,7 +209,7 @@ fn commit(run: &Run<'_>) -> Result<Done> {
     }
     let near = match run.plan.dedup.mode {
         DedupMode::Near => {
-            let spaces = run.bundles(StageName::Tables)?.iter().map(|bundle| bundle.report::<NearSpace>()).collect();
+            let spaces = run.bundles(StageName::Tables)?.iter().map(Bundle::report::<NearSpace>).collect();
             let spaces: Result<Vec<NearSpace>> = spaces;
             Some(near_stage::report(&run.plan.dedup, spaces?))
         }
