@@ -66,7 +66,7 @@ def cluster(environment: dict[str, str], repository: Path) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(tmp_path_factory.mktemp("pairs") / "pairs", rows=20_000)
+    return written(tmp_path_factory.mktemp("pairs") / "pairs", rows=10_000)
 
 
 @pytest.fixture(scope="module")
