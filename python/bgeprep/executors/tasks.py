@@ -12,9 +12,10 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict, get_args
 
 from bgeprep import _native
+from bgeprep.config import Task as TaskKind
 from bgeprep.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ MOST_JOBS = 256
 """Most buckets or partitions of one task."""
 
 MOST_PARTITIONS = 65_536
+
+TASK_KINDS = len(get_args(TaskKind))
 
 BAD_CHECK_ROWS = 10_000
 """Rows after which a run stops that is mostly unreadable; the local run judges from there on, too."""
@@ -273,6 +276,8 @@ def carry_out(shared: Shared, sizes: Cut, pool: Pool, report: Report | None, res
         return min(max(limits.task_bytes * count // text, 1), MOST_JOBS)
 
     buckets, partitions, bands = sizes["buckets"], sizes["partitions"], sizes["bands"]
+    # A source has buckets for each task that its rows may have, and rows of one as a rule.
+    bucket = each(max(buckets // TASK_KINDS, 1))
     run.stage(read_tasks(sizes["files"], limits.task_bytes), [])
     settled = run.stage(job_tasks("settle-read", 1), ["read"])
     tables: list[str] = []
@@ -281,7 +286,7 @@ def carry_out(shared: Shared, sizes: Cut, pool: Pool, report: Report | None, res
         # 16 bytes a pair, of which a text has one at least; it takes 12 bytes, and room to sort
         pairs = max(limits.memory, sum(one.bytes for one in candidates))
         run.stage(job_tasks("components", 2, memory=pairs), ["candidates"])
-        run.stage(job_tasks("texts", buckets, each(buckets)), ["read", "components"])
+        run.stage(job_tasks("texts", buckets, bucket), ["read", "components"])
         # queries first, then passages: a task has partitions of one of them or of both
         run.stage(job_tasks("verify", 2 * partitions, each(partitions)), ["texts", "components"])
         run.stage(job_tasks("tables", 2), ["read", "settle-read", "verify"])
@@ -291,8 +296,8 @@ def carry_out(shared: Shared, sizes: Cut, pool: Pool, report: Report | None, res
     run.stage(job_tasks("decide", partitions, each(partitions)), decide)
     dedup = run.stage(job_tasks("settle-dedup", 1), ["settle-read", "decide"])
     settle = ["settle-read", "settle-dedup"]
-    run.stage(job_tasks("transfers", buckets, each(buckets)), ["read", "decide", *settle])
-    parts = job_tasks("parts", dedup[0].parts, each(buckets))
+    run.stage(job_tasks("transfers", buckets, bucket), ["read", "decide", *settle])
+    parts = job_tasks("parts", dedup[0].parts, bucket)
     run.stage(parts, ["read", "decide", "transfers", *settle, *tables])
     last = run.stage(job_tasks("commit", 1), ["read", "parts", *settle, *tables])[0]
     return {

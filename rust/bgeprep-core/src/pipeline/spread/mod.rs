@@ -281,12 +281,13 @@ pub fn found(at: &Path, scratch: &Path, stores: &Stores) -> Result<Vec<Done>> {
         }
         done.entry(format!("{stage}/{number}")).or_insert(name);
     }
-    done.into_values()
-        .map(|name| {
-            let bundle = bundle::Bundle::open(&place, &name)?;
-            Ok(Done { bytes: bundle.bytes_in_all(), bundle: name, ..bundle.done().clone() })
-        })
-        .collect()
+    let opened = done.into_values().map(|name| match bundle::Bundle::open(&place, &name) {
+        Ok(bundle) => Ok(Some(Done { bytes: bundle.bytes_in_all(), bundle: name, ..bundle.done().clone() })),
+        // What a machine that lost its power left: the task is done again.
+        Err(Error::Shard { .. }) => place.remove(&name).map(|()| None),
+        Err(error) => Err(error),
+    });
+    opened.filter_map(Result::transpose).collect()
 }
 
 /// Removes all that the tasks of a run left in a place.

@@ -87,9 +87,8 @@ impl Place {
                 let to = folder.join(name);
                 let parent = to.parent().unwrap_or(folder);
                 fs::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
-                File::open(file).and_then(|file| file.sync_all()).map_err(Error::io(file, "sync"))?;
-                fs::rename(file, &to).map_err(Error::io(&to, "rename to"))?;
-                File::open(parent).and_then(|folder| folder.sync_all()).map_err(Error::io(parent, "sync"))
+                // Like all work files these do not wait for the disk: parts have done so before, in their writer.
+                fs::rename(file, &to).map_err(Error::io(&to, "rename to"))
             }
             Kind::Store(bucket, url) => {
                 bucket.put(file, &url.below(name), None, progress)?;
