@@ -164,12 +164,18 @@ def test_a_driver_that_was_killed_goes_on_where_it_was(stage, pairs, tmp_path, m
     assert not (tmp_path / "spread" / "manifest.json").exists()
     before = Counter(Hands.done)
     monkeypatch.setattr(Hands, "stop_at", "")
+    if stage == "decide":
+        # As a machine leaves it that lost its power.
+        torn = min((tmp_path / "spread").glob(".work/tasks-*/candidates/*"))
+        torn.write_bytes(torn.read_bytes()[:-9])
     result = spread(config, tmp_path / "spread", tmp_path / "scratch", 500 << 10)
     assert result.resumed
     assert same(tmp_path / "local", tmp_path / "spread")
     again = Hands.done - before
-    assert again["read"] == (0 if stage != "read" else Hands.done["read"] - 1)
-    assert Hands.done["candidates"] == again["candidates"] + (before["candidates"] or 0)
+    of = {task.stage: task.of for task in Hands.seen}
+    assert min(of["read"], of["candidates"]) > 2
+    assert again["read"] == (of["read"] - 1 if stage == "read" else 0)
+    assert again["candidates"] == (of["candidates"] if stage == "read" else 1)
 
 
 def test_rows_that_are_mostly_unreadable_end_the_run_with_the_words_of_the_local_one(tmp_path):
