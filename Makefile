@@ -159,6 +159,10 @@ bench-mine: install ## mining next to bare faiss and sentence-transformers; opti
 bench-memory: install ## peak memory and spill of bgeprep shard as the input grows; options in ARGS="--dedup near"
 	$(BIN)/python -m benches.peers.memory $(ARGS)
 
+.PHONY: bench-executors
+bench-executors: install $(VENV)/.installed-system ## bgeprep shard on Ray next to the local threads; options in ARGS="--rows 1000000"
+	$(BIN)/python -m benches.executors $(ARGS)
+
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= json gzip arrow

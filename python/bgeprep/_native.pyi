@@ -11,6 +11,7 @@ import numpy.typing as npt
 from bgeprep.batch import _Options
 from bgeprep.config import PrepConfig
 from bgeprep.exclude import Benchmark
+from bgeprep.executors.tasks import Cut
 from bgeprep.inputs import ArrowStream, Source
 from bgeprep.mask import MaskOptions
 from bgeprep.plan import PlanOptions
@@ -25,13 +26,18 @@ __all__ = [
     "TextMasker",
     "TextReader",
     "TextTokenizer",
+    "WorkLock",
     "__version__",
     "audit",
     "build_profile",
+    "clear_tasks",
+    "cut",
+    "found_tasks",
     "list_objects",
     "publish",
     "published",
     "published_log",
+    "run_task",
     "shard",
     "split_url",
     "spool",
@@ -53,6 +59,43 @@ def shard(
     report: Callable[[str, int, int, int, int, int, int, int], None] | None,
 ) -> Made:
     """Runs the preparation. `filters` are the benchmarks to keep out and the scores to filter by."""
+
+def cut(
+    config: PrepConfig,
+    sources: Sequence[Source],
+    filters: tuple[Sequence[Benchmark], Scores | None],
+    resolved: str,
+    partitions: int | None,
+) -> Cut:
+    """How many jobs the stages of a plan have, with so many key partitions or as many as its size asks for."""
+
+def run_task(
+    config: PrepConfig,
+    sources: Sequence[Source],
+    filters: tuple[Sequence[Benchmark], Scores | None],
+    resolved: str,
+    options: RunOptions,
+    task: str,
+) -> str:
+    """Does one task, described in JSON; what came of it, in JSON."""
+
+def found_tasks(place: str | PathLike[str], scratch: str | PathLike[str]) -> list[str]:
+    """What the tasks of a run that was killed left in a place, in JSON, one a task."""
+
+def clear_tasks(place: str | PathLike[str], scratch: str | PathLike[str]) -> None:
+    """Removes all that the tasks of a run left in a place."""
+
+@final
+class WorkLock:
+    """The work folder of a run: one writer at a time, and nothing in it of other input or another config."""
+
+    def __new__(cls, path: str | PathLike[str], fingerprint: str) -> WorkLock: ...
+    @property
+    def resumed(self) -> bool: ...
+    @property
+    def discarded(self) -> bool: ...
+    def close(self, remove: bool) -> None:
+        """Gives the lock back; removes the folder if the run is over."""
 
 def spool(stream: ArrowStream, path: Path) -> int:
     """Writes an Arrow stream to a file that the readers take as input; returns its rows."""

@@ -4,6 +4,7 @@
 BgeprepError
 ├── ConfigError      (ValueError)  a setting that cannot work
 ├── CorpusError      (ValueError)  input that cannot be used at all; has `path` and `line`
+├── ExecutorError    (RuntimeError) a task of a cluster that could not be done; has `task`
 ├── ShardError       (ValueError)  a shard set that is absent, incomplete or damaged; has `path`
 ├── StoreError       (OSError)     an object store that refuses or cannot be reached; has `place`
 └── TokenizerError   (ValueError)  a tokenizer file that cannot be used; has `path`
@@ -21,6 +22,7 @@ __all__ = [
     "BgeprepError",
     "ConfigError",
     "CorpusError",
+    "ExecutorError",
     "ShardError",
     "SlowTokenizerWarning",
     "StoreError",
@@ -49,6 +51,19 @@ class CorpusError(BgeprepError, ValueError):
         super().__init__(message)
         self.path = path
         self.line = line
+
+
+class ExecutorError(BgeprepError, RuntimeError):
+    """A task of a cluster could not be done, however often it was begun.
+
+    Attributes:
+        task: its name, as in Ray's dashboard.
+    """
+
+    def __init__(self, message: str, task: str = "") -> None:
+        """Keeps the name beside the message."""
+        super().__init__(message)
+        self.task = task
 
 
 class ShardError(BgeprepError, ValueError):

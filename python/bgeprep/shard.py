@@ -19,6 +19,9 @@ from bgeprep import _native, reshard
 from bgeprep.config import CleanConfig, PrepConfig, SourceConfig, from_dict, load_config
 from bgeprep.errors import ConfigError, ShardError
 from bgeprep.exclude import Benchmark, find_benchmarks
+from bgeprep.executors.run import Cluster, Executor, chosen
+from bgeprep.executors.run import make as on_cluster
+from bgeprep.executors.tasks import Limits
 from bgeprep.inputs import Source
 from bgeprep.objects import is_url
 from bgeprep.scores import Scores, find_scores
@@ -40,7 +43,7 @@ class RunOptions:
 
     threads: int
     memory: int
-    out: Path
+    out: Path | str
     work: Path
     fingerprint: str
     log: str
@@ -119,6 +122,9 @@ def shard(
     tmp: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     report: Report | None = None,
+    executor: Executor = "threads",
+    address: str | None = None,
+    task_bytes: str | int = "256MiB",
 ) -> ShardResult:
     """Reads pairs, cleans and deduplicates them, and writes a shuffled shard set.
 
@@ -138,15 +144,22 @@ def shard(
         source_overrides: settings of every source, by the names of `SourceConfig`, above the config.
         only_sources: names of the sources to keep, all by default.
         drop_sources: names of sources to leave out.
-        threads: worker threads, all cores by default.
-        memory: bytes the run may hold, as a number or such as `"2GiB"`; at least 64 MiB.
-        tmp: folder for work files, `<out>/.work` by default, the user's cache folder where `out` is a URL.
+        threads: worker threads, all cores by default. On Ray: threads and CPUs of a task, 1 by default.
+        memory: bytes the run may hold, as a number or such as `"2GiB"`; at least 64 MiB. On Ray: of each task.
+        tmp: folder for work files, `<out>/.work` by default, the user's cache folder where `out` is a URL. On Ray:
+            folder for files of one task on whichever machine does it, the one for temporary files by default.
         overwrite: replace a complete set in `out` that other input or another config made.
         report: called about ten times a second with (stage, input bytes done, input bytes in all,
             rows read, rows kept, rows dropped, parts done, parts in all).
+        executor: `threads` of this process, or `ray`: tasks on a Ray cluster, whose machines all see the input and
+            `out` under the same paths or URLs. Both write the same bytes.
+        address: of the cluster, as `ray.init` takes it: `auto` for the one that this machine belongs to. By default
+            the cluster that this process is connected to, else one of this machine alone.
+        task_bytes: bytes of input text that a Ray task works on, about.
 
     Raises:
-        ConfigError: a setting that cannot work.
+        ConfigError: a setting that cannot work, or that Ray cannot do yet.
+        ExecutorError: a Ray task that could not be done, however often it was begun.
         CorpusError: input that cannot be used at all, too many unreadable rows, or pairs without a score.
         ShardError: `out` holds another complete set, or another run is writing there; or a set that is read is damaged.
         StoreError: an object store that refuses or cannot be reached.
@@ -154,9 +167,12 @@ def shard(
     """
     url = os.fspath(out).rstrip("/") if is_url(os.fspath(out)) else None
     settings = config if isinstance(config, PrepConfig) else load_config(config) if config else PrepConfig()
-    threads = threads if threads is not None else len(os.sched_getaffinity(0))
+    if threads is None:
+        threads = 1 if executor == "ray" else len(os.sched_getaffinity(0))
     if threads < 1:
         raise ConfigError(f"threads: expected at least 1, found {threads}")
+    limits = Limits(task_bytes=parse_bytes(task_bytes), memory=parse_bytes(memory), threads=threads)
+    cluster = chosen(executor, address, limits, tmp)
     streams = inputs if isinstance(inputs, Mapping) else {}
     paths: list[str | os.PathLike[str]] = []
     if not isinstance(inputs, Mapping):
@@ -165,7 +181,7 @@ def shard(
         raise ConfigError("in: no input given; hint: --in FOLDER, or sources in a config file")
     sources = reshard.find_all(paths, settings)
     with staged(url, tmp) if url else nullcontext(Path(out)) as folder:
-        target = _Target(folder, url, None if url else tmp, overwrite)
+        target = _Target(folder, url, None if url or cluster else tmp, overwrite, cluster)
         try:
             sources += spool_streams(streams, target.spool, len(sources))
             sources = reshard.unite([_override(source, source_overrides or {}, settings.clean) for source in sources])
@@ -207,6 +223,7 @@ class _Target:
     url: str | None
     tmp: str | os.PathLike[str] | None
     overwrite: bool
+    cluster: Cluster | None = None
 
     @property
     def spool(self) -> Path:
@@ -252,15 +269,25 @@ def _run(
     passed = passed_over(sources)
     log = {"threads": threads, "memory": memory, "inputs": folders[:100], "started": round(time.time(), 3)}
     log |= {"passed_over": passed} if passed else {}
+    log |= {"executor": "ray"} if target.cluster else {}
     options = RunOptions(
         threads=threads, memory=memory, out=out, work=work, fingerprint=fingerprint, log=json.dumps(log)
     )
     out.mkdir(parents=True, exist_ok=True)
     if not work.exists():
         _check_space({out, work.parent}, sources)
-    made = _native.shard(settings, sources, (benchmarks, scores), resolved, options, report)
-    if url:
-        _native.publish(out, url, report)
+    if target.cluster:
+        if url and target.spool.exists():
+            message = "streams and recipes are written down on this machine, where a cluster does not see them"
+            raise ConfigError(f"in: {message}; hint: --out on a shared file system")
+        filters = (benchmarks, scores)
+        made = on_cluster(
+            target.cluster, settings, sources, filters, resolved, url or str(out), fingerprint, options.log, report
+        )
+    else:
+        made = _native.shard(settings, sources, (benchmarks, scores), resolved, options, report)
+        if url:
+            _native.publish(out, url, report)
     return ShardResult(
         path=url or out,
         hash=made["hash"],

@@ -59,9 +59,13 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
     one.add_argument("--drop-sources", type=_names, default=(), metavar="NAME,...", help="leave these sources out")
     one.add_argument("--out", required=True, help="folder of the shard set, or an s3:// URL")
     one.add_argument("--config", help="TOML file: rules, and sources with their columns, task, language, weight")
-    one.add_argument("--threads", type=int, help="worker threads (all cores)")
-    one.add_argument("--memory", default="256MiB", help="memory the run may hold, as 2GiB (256MiB)")
+    one.add_argument("--threads", type=int, help="worker threads (all cores); on Ray of each task (1)")
+    one.add_argument("--memory", default="256MiB", help="memory the run may hold, as 2GiB (256MiB); on Ray each task")
     one.add_argument("--tmp", help="folder for work files (<out>/.work, for a URL in the cache folder)")
+    one.add_argument("--executor", choices=("threads", "ray"), default="threads",
+                     help="threads of this process, or tasks on a Ray cluster (threads)")  # fmt: skip
+    one.add_argument("--address", help="of the Ray cluster; auto = the one this machine belongs to (one of its own)")
+    one.add_argument("--task-bytes", default="256MiB", help="input text that a Ray task works on (256MiB)")
     one.add_argument("--overwrite", action="store_true", help="replace a shard set made from other input or config")
     one.add_argument("--quiet", action="store_true", help="no progress, no summary")
     one.add_argument("--json", action="store_true", help="the summary as one JSON object")
@@ -197,6 +201,9 @@ def run(args: argparse.Namespace) -> int:
             tmp=args.tmp,
             overwrite=args.overwrite,
             report=progress,
+            executor=args.executor,
+            address=args.address,
+            task_bytes=parse_bytes(args.task_bytes),
         )
     finally:
         if progress:

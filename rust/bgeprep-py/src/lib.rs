@@ -8,6 +8,7 @@ mod loader;
 mod plan;
 mod prep;
 mod shards;
+mod spread;
 mod stores;
 mod text;
 mod tokenize;
@@ -25,6 +26,8 @@ mod _native {
     use super::prep::{shard, spool, sweep, text_hash, text_key};
     #[pymodule_export]
     use super::shards::{ShardReader, verify};
+    #[pymodule_export]
+    use super::spread::{WorkLock, clear_tasks, cut, found_tasks, run_task};
     #[pymodule_export]
     use super::stores::{fetch_set, list_objects, publish_set, published, published_log, split_url};
     #[pymodule_export]

@@ -8,6 +8,7 @@
 //! where one record a band would take 13 a band: comparing band by band costs no second spill.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -66,14 +67,17 @@ impl SketchBlock {
 pub struct SketchFile {
     path: PathBuf,
     file: Option<File>,
+    /// The bands that each block holds.
+    bands: Range<usize>,
     blocks: Vec<(u64, u32)>,
     texts: u64,
 }
 
 impl SketchFile {
-    /// Opens a file that may not be there, which is one without texts.
-    pub fn open(path: &Path, bands: usize) -> Result<Self> {
-        let mut found = Self { path: path.to_owned(), file: None, blocks: Vec::new(), texts: 0 };
+    /// Opens a file of blocks of these bands. One that is not there is one without texts.
+    pub fn open(path: &Path, bands: Range<usize>) -> Result<Self> {
+        let columns = bands.len();
+        let mut found = Self { path: path.to_owned(), file: None, bands, blocks: Vec::new(), texts: 0 };
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
@@ -86,7 +90,7 @@ impl SketchFile {
             let texts = u32::from_le_bytes(count);
             found.blocks.push((offset + 4, texts));
             found.texts += u64::from(texts);
-            offset += 4 + u64::from(texts) * (8 + BAND_BYTES * bands) as u64;
+            offset += 4 + u64::from(texts) * (8 + BAND_BYTES * columns) as u64;
         }
         if offset != end {
             return Err(Error::Internal(format!("{}: a sketch file ends within a block", path.display())));
@@ -100,15 +104,33 @@ impl SketchFile {
         self.texts
     }
 
+    /// Calls `visit` with the keys of each block, or with a block's hashes in one band, as bytes: what the blocks
+    /// would be made of if they were one.
+    pub fn columns(&self, band: Option<usize>, visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let mut bytes = Vec::new();
+        for &(offset, texts) in &self.blocks {
+            let texts = texts as usize;
+            let (width, before) = match band {
+                None => (8, 0),
+                Some(band) => (BAND_BYTES, 8 + BAND_BYTES * (band - self.bands.start)),
+            };
+            bytes.resize(texts * width, 0);
+            file.read_exact_at(&mut bytes, offset + (texts * before) as u64).map_err(Error::io(&self.path, "read"))?;
+            visit(&bytes)?;
+        }
+        Ok(())
+    }
+
     /// Appends `hash << 64 | key` of each text whose hash in `band` lies in `range`.
-    pub fn read_band(&self, band: usize, range: std::ops::Range<u64>, out: &mut Vec<u128>) -> Result<()> {
+    pub fn read_band(&self, band: usize, range: Range<u64>, out: &mut Vec<u128>) -> Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         let (mut keys, mut hashes) = (Vec::new(), Vec::new());
         for &(offset, texts) in &self.blocks {
             let texts = texts as usize;
             keys.resize(texts * 8, 0);
             hashes.resize(texts * BAND_BYTES, 0);
-            let column = offset + (texts * (8 + BAND_BYTES * band)) as u64;
+            let column = offset + (texts * (8 + BAND_BYTES * (band - self.bands.start))) as u64;
             file.read_exact_at(&mut keys, offset)
                 .and_then(|()| file.read_exact_at(&mut hashes, column))
                 .map_err(Error::io(&self.path, "read"))?;
@@ -133,7 +155,7 @@ mod tests {
     fn each_band_comes_back_and_ranges_share_it_out() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("sketches");
-        assert_eq!(SketchFile::open(&path, 3).expect("none").texts(), 0);
+        assert_eq!(SketchFile::open(&path, 0..3).expect("none").texts(), 0);
         let (mut block, mut bytes) = (SketchBlock::new(3), Vec::new());
         let hash = |key: u64, band: u64| (key * 7919 + band * 104_729) % (1 << BAND_BITS);
         for key in 0..100 {
@@ -146,7 +168,7 @@ mod tests {
         block.drain_into(&mut bytes);
         assert!(block.is_empty());
         fs_err::write(&path, &bytes).expect("write");
-        let file = SketchFile::open(&path, 3).expect("open");
+        let file = SketchFile::open(&path, 0..3).expect("open");
         assert_eq!(file.texts(), 100);
         for band in 0..3 {
             let (mut whole, mut halves) = (Vec::new(), Vec::new());
@@ -161,6 +183,6 @@ mod tests {
             assert_eq!(whole, halves);
         }
         fs_err::write(&path, &bytes[..bytes.len() - 1]).expect("write");
-        assert!(SketchFile::open(&path, 3).is_err());
+        assert!(SketchFile::open(&path, 0..3).is_err());
     }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use arrow_buffer::{ArrowNativeType, Buffer, ScalarBuffer};
+use arrow_buffer::{ArrowNativeType, ScalarBuffer};
 
 use super::components::KeyIndex;
 use super::shingle::Rule;
@@ -187,7 +187,17 @@ pub struct NearTables([NearTable; 2]);
 impl NearTables {
     /// Opens both tables of a folder.
     pub fn open(folder: &Path) -> Result<Self> {
-        let [query, passage] = Rule::ALL.map(|rule| NearTable::open(folder, rule.space()));
+        Self::open_each([folder, folder])
+    }
+
+    /// Names of the files of a table.
+    pub fn files(rule: Rule) -> Vec<String> {
+        COLUMNS.iter().map(|name| format!("{}-{name}", rule.space())).collect()
+    }
+
+    /// Opens the tables of both spaces, each in a folder of its own.
+    pub fn open_each(folders: [&Path; 2]) -> Result<Self> {
+        let [query, passage] = Rule::ALL.map(|rule| NearTable::open(folders[rule as usize], rule.space()));
         Ok(Self([query?, passage?]))
     }
 
@@ -200,8 +210,7 @@ impl NearTables {
 fn load<T: ArrowNativeType>(folder: &Path, space: &str, at: usize) -> Result<ScalarBuffer<T>> {
     let path = column(folder, space, COLUMNS[at]);
     let bytes = fs_err::metadata(&path).map_err(Error::io(&path, "read"))?.len();
-    let buffer = if bytes == 0 { Buffer::default() } else { map(&path, bytes)? };
-    Ok(ScalarBuffer::from(buffer))
+    Ok(ScalarBuffer::from(map(&path, bytes)?))
 }
 
 #[cfg(test)]

@@ -34,6 +34,18 @@ pub(super) struct Commit<'a> {
 impl Commit<'_> {
     pub(super) fn run(
         &self,
+        results: BTreeMap<u32, SlotResult>,
+        near: Option<NearReport>,
+        runs: &[PathBuf],
+    ) -> Result<Manifest> {
+        let manifest = self.build(results, near, runs)?;
+        self.move_into_place(&manifest)?;
+        Ok(manifest)
+    }
+
+    /// Writes what a set has beside its parts.
+    pub(super) fn build(
+        &self,
         mut results: BTreeMap<u32, SlotResult>,
         near: Option<NearReport>,
         runs: &[PathBuf],
@@ -48,7 +60,6 @@ impl Commit<'_> {
         manifest.scores =
             self.plan.scores.as_ref().zip(self.read.scores.as_ref()).map(|(rules, counts)| counts.report(rules));
         manifest.hash = manifest.write(self.set)?;
-        self.move_into_place(&manifest)?;
         Ok(manifest)
     }
 
@@ -130,7 +141,7 @@ impl Commit<'_> {
 
     /// `run.json` says which run made the set. It is there before the manifest is, so that a kill between the two
     /// leaves a run to go on with and not a set of unknown origin.
-    fn write_log(&self, manifest: &Manifest) -> Result<()> {
+    pub(super) fn write_log(&self, manifest: &Manifest) -> Result<()> {
         let mut log = self.options.log.clone();
         log.insert("fingerprint".to_owned(), self.options.fingerprint.clone().into());
         log.insert("hash".to_owned(), manifest.hash.clone().into());

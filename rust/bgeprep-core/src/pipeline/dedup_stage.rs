@@ -1,5 +1,7 @@
 //! Dedup: key partitions → decisions by bucket, then the texts that change rows.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::gate::{Gate, for_each};
@@ -22,7 +24,7 @@ pub const DECISIONS: &str = "decisions";
 /// See `DECISIONS`.
 pub const TRANSFERS: &str = "transfers";
 /// See `DECISIONS`.
-const MOVED: &str = "moved";
+pub(super) const MOVED: &str = "moved";
 
 /// What the stage leaves to know.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -37,19 +39,38 @@ pub struct DedupReport {
 pub fn run(stage: &Stage<'_>, near: Option<&NearTables>) -> Result<DedupReport> {
     let (buckets, partitions) = (stage.layout.buckets, stage.layout.partitions);
     if let Some(near) = near {
-        stage.work.once("families", || gather_families(stage, near))?;
+        stage.work.once("families", || gather_families(stage, near, 0..partitions))?;
     }
     if stage.layout.unite_keys {
         unite::run(stage.read, &stage.dedup.join(CLUSTERS), near)?;
     }
+    let report = decide(stage, near, 0..partitions)?;
+    move_texts(stage, &report.gives, 0..buckets)?;
+    Ok(report)
+}
+
+impl DedupReport {
+    /// Adds what other partitions came to.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.dropped_rows.resize(self.dropped_rows.len().max(other.dropped_rows.len()), 0);
+        self.gives.resize(self.gives.len().max(other.gives.len()), false);
+        self.dropped_rows.iter_mut().zip(&other.dropped_rows).for_each(|(total, new)| *total += new);
+        self.gives.iter_mut().zip(&other.gives).for_each(|(any, new)| *any |= new);
+    }
+}
+
+/// What becomes of the rows, texts and keys of each partition.
+pub(super) fn decide(stage: &Stage<'_>, near: Option<&NearTables>, jobs: Range<usize>) -> Result<DedupReport> {
+    let (buckets, partitions) = (stage.layout.buckets, stage.layout.partitions);
     let found = Found::<(), DedupReport>::read(&stage.dedup.join("journal"))?;
     let lengths = found.lengths(0, buckets);
     let decisions = Spill::reopen(stage.dedup, DECISIONS, Packing::Plain, stage.memory / 4, &lengths)?;
     let journal = found.go_on(vec![&decisions])?;
     let gate = Gate::new(stage.memory);
-    stage.begin(partitions);
-    for_each(stage.threads, partitions, |index| {
+    stage.begin(jobs.len());
+    for_each(stage.threads, jobs.len(), |at| {
         stage.progress.check()?;
+        let index = jobs.start + at;
         if found.done.contains_key(&index) {
             stage.step();
             return Ok(());
@@ -82,28 +103,26 @@ pub fn run(stage: &Stage<'_>, near: Option<&NearTables>) -> Result<DedupReport> 
             }
         });
         failed?;
-        journal.done(index, (), vec![keys, moved], |sum| {
-            sum.dropped_rows.resize(buckets, 0);
-            sum.gives.resize(buckets, false);
-            sum.dropped_rows.iter_mut().zip(report.dropped_rows).for_each(|(total, new)| *total += new);
-            sum.gives.iter_mut().zip(report.gives).for_each(|(any, new)| *any |= new);
-        })?;
+        journal.done(index, (), vec![keys, moved], |sum| sum.merge(&report))?;
         stage.step();
         Ok(())
     })?;
     let mut report = journal.finish()?;
     report.dropped_rows.resize(buckets, 0);
     report.gives.resize(buckets, false);
+    Ok(report)
+}
 
-    let transfers = Spill::create(stage.dedup, TRANSFERS, buckets, stage.memory / 4)?;
-    let giving: Vec<usize> = (0..buckets).filter(|&bucket| report.gives[bucket]).collect();
+/// Sends off the texts that rows of some buckets give to others; `gives` says which buckets have any.
+pub(super) fn move_texts(stage: &Stage<'_>, gives: &[bool], jobs: Range<usize>) -> Result<()> {
+    let transfers = Spill::create(stage.dedup, TRANSFERS, stage.layout.buckets, stage.memory / 4)?;
+    let giving: Vec<usize> = jobs.filter(|&bucket| gives[bucket]).collect();
     let gate = Gate::new(stage.memory / 2);
     for_each(stage.threads, giving.len(), |index| {
         stage.progress.check()?;
-        move_texts(stage, giving[index], &transfers, &gate)
+        move_texts_of(stage, giving[index], &transfers, &gate)
     })?;
-    transfers.finish()?;
-    Ok(report)
+    transfers.finish()
 }
 
 /// Whether a decision changes, or gives to, a row that is only compared with: nothing comes of it.
@@ -121,15 +140,16 @@ fn home(record: &KeyRecord, near: &NearTables, partitions: usize) -> usize {
 }
 
 /// Near queries are decided together, so their records meet in the partition of their cluster.
-fn gather_families(stage: &Stage<'_>, near: &NearTables) -> Result<()> {
+pub(super) fn gather_families(stage: &Stage<'_>, near: &NearTables, jobs: Range<usize>) -> Result<()> {
     let partitions = stage.layout.partitions;
     let found = Found::<(), ()>::read(&stage.dedup.join("moved"))?;
     let lengths = found.lengths(0, partitions);
     let spill = Spill::reopen(stage.dedup, MOVED, Packing::Plain, stage.memory / 4, &lengths)?;
     let journal = found.go_on(vec![&spill])?;
     let gate = Gate::new(stage.memory);
-    for_each(stage.threads, partitions, |index| {
+    for_each(stage.threads, jobs.len(), |at| {
         stage.progress.check()?;
+        let index = jobs.start + at;
         if found.done.contains_key(&index) {
             return Ok(());
         }
@@ -150,7 +170,7 @@ fn gather_families(stage: &Stage<'_>, near: &NearTables) -> Result<()> {
 }
 
 /// Sends off every text of a bucket that a decision gives to another row.
-fn move_texts(stage: &Stage<'_>, bucket: usize, transfers: &Spill, gate: &Gate) -> Result<()> {
+fn move_texts_of(stage: &Stage<'_>, bucket: usize, transfers: &Spill, gate: &Gate) -> Result<()> {
     let rows_path = path(stage.read, ROWS, bucket);
     let decisions_path = path(stage.dedup, DECISIONS, bucket);
     let _pass = gate.enter(raw_size(&rows_path)? + 2 * size(&decisions_path)?);

@@ -39,6 +39,17 @@ pub struct FileEntry {
     pub part: Option<SetPart>,
 }
 
+impl FileEntry {
+    /// Bytes of text that it is taken to hold.
+    pub fn text_bytes(&self) -> u64 {
+        text_bytes(&self.origin, self.bytes)
+    }
+}
+
+fn text_bytes(origin: &str, bytes: u64) -> u64 {
+    bytes * if is_dense(origin) { EXPANSION } else { 1 }
+}
+
 /// A part of a shard set that is read again.
 #[derive(Debug, Clone)]
 pub struct SetPart {
@@ -84,7 +95,7 @@ impl BucketLayout {
         for (index, source) in plan.sources.iter().enumerate() {
             let mut bytes = 0;
             for input in &source.inputs {
-                bytes += input.bytes * if is_dense(&input.origin) { EXPANSION } else { 1 };
+                bytes += text_bytes(&input.origin, input.bytes);
                 files.push(FileEntry {
                     location: input.location.clone(),
                     origin: input.origin.clone(),

@@ -9,9 +9,11 @@ pub mod journal;
 pub mod layout;
 pub mod lengths;
 pub mod near_stage;
+pub mod read_queue;
 pub mod read_stage;
 pub mod rejects;
 pub mod shard_stage;
+pub mod spread;
 pub mod stage;
 pub mod work;
 

@@ -1,6 +1,10 @@
 //! Step 2 of near dedup: which texts hang together, and the partition that each is verified in.
 
+use std::fs::File;
+use std::io::{BufWriter, IntoInnerError, Write};
 use std::path::Path;
+
+use arrow_buffer::ScalarBuffer;
 
 use super::near_stage::{PAIRS, both};
 use super::read_stage::SKETCHES;
@@ -8,7 +12,8 @@ use super::stage::Stage;
 use super::work::write_whole;
 use crate::near::candidates::CandidatePair;
 use crate::near::components::{Components, KeyIndex};
-use crate::shuffle::spill::{Spill, load, path, remove_if_there};
+use crate::shard::map::map;
+use crate::shuffle::spill::{Spill, load, path, remove_if_there, size};
 use crate::{Error, Result};
 
 /// Spill families of both spaces.
@@ -20,23 +25,29 @@ const NODE_BYTES: u64 = 12;
 /// The texts of a space that have a candidate, and the partition of each.
 #[derive(Debug)]
 pub(super) struct Nodes {
-    pub(super) keys: Vec<u64>,
-    pub(super) homes: Vec<u32>,
+    pub(super) keys: ScalarBuffer<u64>,
+    pub(super) homes: ScalarBuffer<u32>,
     pub(super) index: KeyIndex,
+}
+
+/// Names of the files of a space's nodes.
+pub(super) const NODES: [&str; 2] = ["nodes", "homes"];
+
+impl Nodes {
+    /// Maps the nodes of a space: whoever works on one machine shares the memory they take.
+    pub(super) fn open(folder: &Path, space: usize) -> Result<Self> {
+        let [keys, homes] = NODES.map(|name| {
+            let file = path(folder, name, space);
+            map(&file, size(&file)?)
+        });
+        let (keys, homes) = (ScalarBuffer::from(keys?), ScalarBuffer::from(homes?));
+        Ok(Self { index: KeyIndex::new(&keys), keys, homes })
+    }
 }
 
 /// Finds the components of both spaces, or what an earlier run found.
 pub(super) fn find_components(stage: &Stage<'_>, folder: &Path) -> Result<[Nodes; 2]> {
-    let files = |space: usize| ["nodes", "homes"].map(|name| path(folder, name, space));
-    stage.work.once("near-components", || {
-        for space in 0..2 {
-            let (keys, homes) = components(stage, folder, space)?;
-            let [nodes_path, homes_path] = files(space);
-            write_whole(&nodes_path, &keys.iter().flat_map(|key| key.to_le_bytes()).collect::<Vec<u8>>())?;
-            write_whole(&homes_path, &homes.iter().flat_map(|home| home.to_le_bytes()).collect::<Vec<u8>>())?;
-        }
-        Ok(())
-    })?;
+    stage.work.once("near-components", || (0..2).try_for_each(|space| write_components(stage, folder, space)))?;
     // Nobody asks for sketches and unsorted pairs any more.
     for (space, pairs) in PAIRS.into_iter().enumerate() {
         remove_if_there(&path(stage.read, SKETCHES, space))?;
@@ -44,13 +55,24 @@ pub(super) fn find_components(stage: &Stage<'_>, folder: &Path) -> Result<[Nodes
             remove_if_there(&path(folder, pairs, partition))?;
         }
     }
-    both(|space| {
-        let [nodes_path, homes_path] = files(space);
-        let keys: Vec<u64> =
-            load(&nodes_path)?.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
-        let homes = load(&homes_path)?.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
-        Ok(Nodes { index: KeyIndex::new(&keys), keys, homes })
-    })
+    both(|space| Nodes::open(folder, space))
+}
+
+/// Finds the components of a space; its nodes and the pairs of each partition are files then.
+pub(super) fn write_components(stage: &Stage<'_>, folder: &Path, space: usize) -> Result<()> {
+    let (keys, homes) = components(stage, folder, space)?;
+    let [nodes_path, homes_path] = NODES.map(|name| path(folder, name, space));
+    write_columns(&nodes_path, keys.iter().map(|key| key.to_le_bytes()))?;
+    write_columns(&homes_path, homes.iter().map(|home| home.to_le_bytes()))
+}
+
+/// Writes fixed-width values one after the other; what is held is a buffer.
+fn write_columns<const BYTES: usize>(file: &Path, values: impl Iterator<Item = [u8; BYTES]>) -> Result<()> {
+    let mut to = BufWriter::with_capacity(1 << 18, File::create(file).map_err(Error::io(file, "write"))?);
+    for value in values {
+        to.write_all(&value).map_err(Error::io(file, "write"))?;
+    }
+    to.into_inner().map_err(IntoInnerError::into_error).and_then(|to| to.sync_all()).map_err(Error::io(file, "write"))
 }
 
 fn components(stage: &Stage<'_>, folder: &Path, space: usize) -> Result<(Vec<u64>, Vec<u32>)> {
@@ -74,6 +96,15 @@ fn components(stage: &Stage<'_>, folder: &Path, space: usize) -> Result<(Vec<u64
             pair.encode(&mut bytes);
         }
         write_whole(&path(folder, PAIRS[space], partition), &bytes)?;
+    }
+    if keys.len() > u32::MAX as usize {
+        let message = format!(
+            "{} texts have a candidate for a near duplicate, at most {} can be told apart; hint: --dedup exact, \
+             or several sets",
+            keys.len(),
+            u32::MAX
+        );
+        return Err(Error::config("dedup.mode", message));
     }
     if keys.len() as u64 * NODE_BYTES > stage.memory {
         let needed = (keys.len() as u64 * NODE_BYTES * 4 / 3) >> 20;

@@ -7,6 +7,7 @@
 //! 5. Members and near pairs, spilled by key, become the sorted tables that later stages look into.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -19,6 +20,7 @@ use super::near_components::{COMPONENT_PAIRS, Nodes, find_components};
 use super::read_stage::{ROWS, ReadReport, SAMPLE, SKETCHES};
 use super::sketching::banding;
 use super::stage::Stage;
+use crate::config::DedupRules;
 use crate::near::candidates::{CandidatePair, pairs};
 use crate::near::minhash::BAND_BITS;
 use crate::near::sample::measure;
@@ -35,13 +37,13 @@ use crate::{Error, Result};
 
 /// Spill families of both spaces.
 pub(super) const PAIRS: [&str; 2] = ["query-pairs", "passage-pairs"];
-const TEXTS: [&str; 2] = ["query-texts", "passage-texts"];
-const MEMBERS: [&str; 2] = ["query-members", "passage-members"];
-const NEARS: [&str; 2] = ["query-nears", "passage-nears"];
+pub(super) const TEXTS: [&str; 2] = ["query-texts", "passage-texts"];
+pub(super) const MEMBERS: [&str; 2] = ["query-members", "passage-members"];
+pub(super) const NEARS: [&str; 2] = ["query-nears", "passage-nears"];
 
 /// What verifying a partition came to.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Counts {
+pub(super) struct Counts {
     compared: u64,
     sizes: BTreeMap<u64, u64>,
 }
@@ -49,10 +51,11 @@ struct Counts {
 /// Finds the clusters of both spaces and leaves their tables in `folder`.
 pub fn run(stage: &Stage<'_>, folder: &Path, read: &ReadReport) -> Result<NearReport> {
     fs_err::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
-    stage.work.once("near-candidates", || find_candidates(stage, folder))?;
+    let (partitions, bands) = (stage.layout.partitions, banding(&stage.plan.dedup).bands);
+    stage.work.once("near-candidates", || find_candidates(stage, folder, 0..2 * bands))?;
     let nodes = find_components(stage, folder)?;
-    stage.work.once("near-texts", || take_texts(stage, folder, &nodes))?;
-    let counts = stage.work.once("near-verify", || verify(stage, folder, &nodes))?;
+    stage.work.once("near-texts", || take_texts(stage, folder, &nodes, 0..stage.layout.buckets))?;
+    let counts = stage.work.once("near-verify", || verify(stage, folder, &nodes, 0..2 * partitions))?;
     drop(nodes);
     let spaces = Mutex::new(BTreeMap::new());
     for_each(stage.threads, Rule::ALL.len(), |space| {
@@ -60,20 +63,32 @@ pub fn run(stage: &Stage<'_>, folder: &Path, read: &ReadReport) -> Result<NearRe
         spaces.lock().unwrap_or_else(PoisonError::into_inner).insert(space, report);
         Ok(())
     })?;
-    let banding = banding(&stage.plan.dedup);
-    Ok(NearReport {
-        threshold: stage.plan.dedup.near_threshold,
-        permutations: stage.plan.dedup.permutations as u64,
+    let spaces = spaces.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect();
+    Ok(report(&stage.plan.dedup, spaces))
+}
+
+/// What the manifest says of near dedup.
+pub(super) fn report(rules: &DedupRules, spaces: Vec<NearSpace>) -> NearReport {
+    let banding = banding(rules);
+    NearReport {
+        threshold: rules.near_threshold,
+        permutations: rules.permutations as u64,
         bands: banding.bands as u64,
         rows_per_band: banding.rows as u64,
-        max_cluster: stage.plan.dedup.max_cluster as u64,
+        max_cluster: rules.max_cluster as u64,
         rules: NearRules { query: Rule::Query.describe().to_owned(), passage: Rule::Passage.describe().to_owned() },
-        spaces: spaces.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect(),
-    })
+        spaces,
+    }
 }
 
 /// Writes the table of a space, and says what is in it and how much of it was found.
-fn describe(stage: &Stage<'_>, folder: &Path, rule: Rule, counts: &Counts, read: &ReadReport) -> Result<NearSpace> {
+pub(super) fn describe(
+    stage: &Stage<'_>,
+    folder: &Path,
+    rule: Rule,
+    counts: &Counts,
+    read: &ReadReport,
+) -> Result<NearSpace> {
     let (clustered_texts, near_pairs) = write_table(stage, folder, rule)?;
     let table = NearTable::open(folder, rule.space())?;
     let sample = path(stage.read, SAMPLE, rule as usize);
@@ -98,8 +113,18 @@ fn describe(stage: &Stage<'_>, folder: &Path, rule: Rule, counts: &Counts, read:
     })
 }
 
-/// Step 1.
-fn find_candidates(stage: &Stage<'_>, folder: &Path) -> Result<()> {
+impl Counts {
+    /// Adds what other partitions came to.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.compared += other.compared;
+        for (&size, clusters) in &other.sizes {
+            *self.sizes.entry(size).or_default() += clusters;
+        }
+    }
+}
+
+/// Step 1. A job is a band of a space: query bands first.
+pub(super) fn find_candidates(stage: &Stage<'_>, folder: &Path, jobs: Range<usize>) -> Result<()> {
     let bands = banding(&stage.plan.dedup).bands;
     let found = Found::<(), ()>::read(&folder.join("candidates"))?;
     let partitions = stage.layout.partitions;
@@ -108,12 +133,13 @@ fn find_candidates(stage: &Stage<'_>, folder: &Path) -> Result<()> {
         Spill::reopen(folder, PAIRS[space], Packing::Plain, stage.memory / 16, &lengths)
     })?;
     let journal = found.go_on(spills.iter().map(|spill| spill as &dyn Output).collect())?;
-    let files = both(|space| SketchFile::open(&path(stage.read, SKETCHES, space), bands))?;
+    let files = both(|space| SketchFile::open(&path(stage.read, SKETCHES, space), bands_of(&jobs, space, bands)))?;
     // Records are sorted where they lie; the other half of a thread's share is for what it spills.
     let room = (stage.memory / stage.threads as u64 / 2).max(1 << 20);
-    stage.begin(2 * bands);
-    for_each(stage.threads, 2 * bands, |job| {
+    stage.begin(jobs.len());
+    for_each(stage.threads, jobs.len(), |at| {
         stage.progress.check()?;
+        let job = jobs.start + at;
         let (space, band) = (job / bands, job % bands);
         if !found.done.contains_key(&job) {
             let ranges = (files[space].texts() * size_of::<u128>() as u64).div_ceil(room).max(1);
@@ -142,8 +168,14 @@ fn find_candidates(stage: &Stage<'_>, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Step 3.
-fn take_texts(stage: &Stage<'_>, folder: &Path, nodes: &[Nodes; 2]) -> Result<()> {
+/// The bands of a space among the jobs of step 1, of `bands` a space.
+pub(super) fn bands_of(jobs: &Range<usize>, space: usize, bands: usize) -> Range<usize> {
+    let within = |job: usize| job.clamp(space * bands, (space + 1) * bands) - space * bands;
+    within(jobs.start)..within(jobs.end)
+}
+
+/// Step 3. A job is a bucket.
+pub(super) fn take_texts(stage: &Stage<'_>, folder: &Path, nodes: &[Nodes; 2], jobs: Range<usize>) -> Result<()> {
     let partitions = stage.layout.partitions;
     let found = Found::<(), ()>::read(&folder.join("texts"))?;
     let spills = both(|space| {
@@ -164,9 +196,10 @@ fn take_texts(stage: &Stage<'_>, folder: &Path, nodes: &[Nodes; 2]) -> Result<()
         let home = nodes[space].homes[at] as usize;
         spills[space].append_with(home, |bytes| TextStore::encode(at as u32, text, bytes))
     };
-    stage.begin(stage.layout.buckets);
-    for_each(stage.threads, stage.layout.buckets, |bucket| {
+    stage.begin(jobs.len());
+    for_each(stage.threads, jobs.len(), |at| {
         stage.progress.check()?;
+        let bucket = jobs.start + at;
         if !found.done.contains_key(&bucket) {
             let space = Rule::of_passages(stage.layout.task(bucket)) as usize;
             for_each_row(&path(stage.read, ROWS, bucket), &mut |body| {
@@ -184,8 +217,8 @@ fn take_texts(stage: &Stage<'_>, folder: &Path, nodes: &[Nodes; 2]) -> Result<()
     Ok(())
 }
 
-/// Step 4.
-fn verify(stage: &Stage<'_>, folder: &Path, nodes: &[Nodes; 2]) -> Result<[Counts; 2]> {
+/// Step 4. A job is a partition of a space: those of queries first.
+pub(super) fn verify(stage: &Stage<'_>, folder: &Path, nodes: &[Nodes; 2], jobs: Range<usize>) -> Result<[Counts; 2]> {
     let partitions = stage.layout.partitions;
     let found = Found::<(), [Counts; 2]>::read(&folder.join("verify"))?;
     let spills = |names: [&'static str; 2], first: usize| {
@@ -197,9 +230,10 @@ fn verify(stage: &Stage<'_>, folder: &Path, nodes: &[Nodes; 2]) -> Result<[Count
     let (members, nears) = (spills(MEMBERS, 0)?, spills(NEARS, 2)?);
     let journal = found.go_on(members.iter().chain(&nears).map(|spill| spill as &dyn Output).collect())?;
     let gate = Gate::new(stage.memory / 2);
-    stage.begin(2 * partitions);
-    for_each(stage.threads, 2 * partitions, |job| {
+    stage.begin(jobs.len());
+    for_each(stage.threads, jobs.len(), |at| {
         stage.progress.check()?;
+        let job = jobs.start + at;
         let (space, partition) = (job / partitions, job % partitions);
         if !found.done.contains_key(&job) {
             let files = [TEXTS[space], COMPONENT_PAIRS[space]].map(|name| path(folder, name, partition));

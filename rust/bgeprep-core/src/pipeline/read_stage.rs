@@ -4,16 +4,17 @@
 //! happens under the file's lock, all the rest outside of it. So one big file keeps every thread
 //! busy, and so do many small ones.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
 
-use super::journal::{Found, Journal, Output};
-use super::layout::{BucketLayout, FileEntry};
+use super::journal::{Found, Output};
+use super::layout::BucketLayout;
 use super::origins::{ORIGINS, Origins};
+use super::read_queue::{ChunkDone, FileQueue, FileShare, lock};
 use super::read_worker::Worker;
 use super::rejects::RejectSink;
 use crate::config::{DedupMode, PrepPlan, RunOptions};
@@ -22,12 +23,11 @@ use crate::exclude::Benchmarks;
 use crate::near::shingle::Rule;
 use crate::pair::SetKind;
 use crate::progress::Progress;
-use crate::read::{Chunk, ChunkReader};
 use crate::report::{Reason, Tally};
 use crate::scores::{ScoreCounts, ScoreFilter};
 use crate::shard::reports::{BenchmarkEntry, BenchmarkHits};
 use crate::shuffle::spill::{Packing, Spill};
-use crate::{Error, Result, read};
+use crate::{Error, Result};
 
 /// Rows after which `max_bad` is looked at.
 const BAD_CHECK_ROWS: u64 = 10_000;
@@ -96,6 +96,9 @@ impl ReadReport {
         if let Some(scores) = other.scores {
             self.scores.get_or_insert_default().merge(scores);
         }
+        if self.benchmarks.is_empty() {
+            (self.benchmarks, self.warnings) = (other.benchmarks, other.warnings);
+        }
         self.empty_files.extend(other.empty_files);
         if let Some(bad) = other.first_bad
             && self.first_bad.as_ref().is_none_or(|first| bad < *first)
@@ -103,15 +106,6 @@ impl ReadReport {
             self.first_bad = Some(bad);
         }
     }
-}
-
-/// What is known of a file's chunks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ChunkDone {
-    /// This chunk is done.
-    Chunk(u32),
-    /// The file has this many chunks.
-    End(u32),
 }
 
 /// Where the stage writes.
@@ -162,6 +156,41 @@ pub fn run(
     (folder, rejects): (&Path, &Path),
     progress: &Progress,
 ) -> Result<ReadReport> {
+    let all: Vec<FileShare> = (0..layout.files.len()).map(FileShare::whole).collect();
+    let mut report = read_share((plan, layout), &all, filters, options, (folder, rejects), progress)?;
+    settle(plan, layout, &mut report)?;
+    if let Some(filter) = &filters.scores {
+        let origins = Origins::open(layout, folder)?;
+        filter.check(report.scores.get_or_insert_default(), |row| origins.of(row))?;
+    }
+    Ok(report)
+}
+
+/// Judges what reading all of the input came to.
+///
+/// # Errors
+/// `Corpus` for input that is mostly unreadable, or of two kinds; `Config` for scores of texts.
+pub(super) fn settle(plan: &PrepPlan, layout: &BucketLayout, report: &mut ReadReport) -> Result<()> {
+    report.bucket_rows.resize(layout.buckets, 0);
+    check_bad(plan, layout, report, 1)?;
+    // Again: what stopped one run is already done for the next that goes on with its work.
+    check_kinds(plan, layout, report)?;
+    report.empty_files.sort();
+    for (&benchmark, &hits) in &report.hits {
+        report.benchmarks[benchmark as usize].hits = hits;
+    }
+    Ok(())
+}
+
+/// Reads some shares of files; each file is in one of them at most.
+pub(super) fn read_share(
+    (plan, layout): (&PrepPlan, &BucketLayout),
+    shares: &[FileShare],
+    filters: &Filters,
+    options: &RunOptions,
+    (folder, rejects): (&Path, &Path),
+    progress: &Progress,
+) -> Result<ReadReport> {
     let found = Found::<ChunkDone, ReadReport>::read(&folder.join(JOURNAL))?;
     let spaces = if plan.dedup.mode == DedupMode::Near { Rule::ALL.len() } else { 0 };
     let spill = |output, name, count, packing, memory| {
@@ -187,6 +216,7 @@ pub fn run(
     let threads = options.threads;
     let queue = FileQueue {
         files: &layout.files,
+        shares,
         plan,
         state: Mutex::default(),
         threads,
@@ -215,19 +245,8 @@ pub fn run(
     }
     let mut report = journal.finish()?;
     report.bucket_rows.resize(layout.buckets, 0);
-    check_bad(plan, layout, &report, 1)?;
-    // Again: what stopped one run is already done for the next that goes on with its work.
-    check_kinds(plan, layout, &report)?;
-    if let Some(filter) = &filters.scores {
-        let origins = Origins::open(layout, folder)?;
-        filter.check(report.scores.get_or_insert_default(), |row| origins.of(row))?;
-    }
-    report.empty_files.sort();
     if let Some(benchmarks) = &filters.benchmarks {
         (report.benchmarks, report.warnings) = (benchmarks.entries.clone(), benchmarks.warnings.clone());
-        for (&benchmark, &hits) in &report.hits {
-            report.benchmarks[benchmark as usize].hits = hits;
-        }
     }
     Ok(report)
 }
@@ -247,17 +266,20 @@ fn work(queue: &FileQueue<'_>, mut worker: Worker<'_>, progress: &Progress) -> R
                 queue.close(&file, number)?;
                 break;
             };
-            if file.done.contains(&number) {
+            if !file.share.has(number) || file.done.contains(&number) {
                 continue;
             }
-            let report = worker.chunk(&chunk, file.index)?;
+            let report = worker.chunk(&chunk, file.share.file)?;
             let count = |count: fn(&Tally) -> u64| report.tallies.values().map(count).sum();
             progress.rows_read.fetch_add(count(|tally| tally.rows_read), Ordering::Relaxed);
             progress.rows_dropped.fetch_add(count(Tally::rows_dropped), Ordering::Relaxed);
             let mut verdict = Ok(());
-            queue.journal.done(file.index, ChunkDone::Chunk(number), Vec::new(), |sum| {
+            queue.journal.done(file.share.file, ChunkDone::Chunk(number), Vec::new(), |sum| {
                 sum.merge(report);
-                verdict = check_bad(queue.plan, worker.layout, sum, BAD_CHECK_ROWS);
+                // Of a part of the input it says nothing that some rows are bad.
+                if queue.is_whole() {
+                    verdict = check_bad(queue.plan, worker.layout, sum, BAD_CHECK_ROWS);
+                }
                 if verdict.is_ok() {
                     verdict = check_kinds(queue.plan, worker.layout, sum);
                 }
@@ -266,10 +288,6 @@ fn work(queue: &FileQueue<'_>, mut worker: Worker<'_>, progress: &Progress) -> R
         }
     }
     Ok(())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Stops a run that is mostly unreadable; `from` is the number of rows that makes a judgement fair.
@@ -309,86 +327,4 @@ fn check_kinds(plan: &PrepPlan, layout: &BucketLayout, report: &ReadReport) -> R
         return Err(Error::config("scores.path", message));
     }
     Ok(())
-}
-
-struct OpenFile {
-    index: usize,
-    /// The reader, and the number of its next chunk.
-    reader: Mutex<(Box<dyn ChunkReader>, u32)>,
-    /// Chunks that a killed run has done.
-    done: BTreeSet<u32>,
-}
-
-impl OpenFile {
-    /// Cuts the next chunk; its number, or the number of chunks at the end.
-    fn next(&self, progress: &Progress) -> Result<(u32, Option<Chunk>)> {
-        let mut reader = lock(&self.reader);
-        let before = reader.0.bytes_read();
-        let chunk = reader.0.next_chunk()?;
-        progress.bytes_done.fetch_add(reader.0.bytes_read() - before, Ordering::Relaxed);
-        let number = reader.1;
-        reader.1 += u32::from(chunk.is_some());
-        Ok((number, chunk))
-    }
-}
-
-#[derive(Default)]
-struct QueueState {
-    next: usize,
-    open: Vec<Arc<OpenFile>>,
-    stopped: bool,
-}
-
-struct FileQueue<'a> {
-    files: &'a [FileEntry],
-    plan: &'a PrepPlan,
-    state: Mutex<QueueState>,
-    threads: usize,
-    done: &'a BTreeMap<usize, Vec<ChunkDone>>,
-    journal: &'a Journal<'a, ChunkDone, ReadReport>,
-}
-
-impl FileQueue<'_> {
-    /// A file to work on, or None when all are done.
-    fn take(&self, turn: usize) -> Result<Option<Arc<OpenFile>>> {
-        let mut state = lock(&self.state);
-        if state.stopped {
-            return Err(Error::Interrupted);
-        }
-        while state.next < self.files.len() && state.open.len() < self.threads {
-            let index = state.next;
-            state.next += 1;
-            let known = self.done.get(&index).map_or(&[][..], Vec::as_slice);
-            let chunks = known.iter().filter_map(|done| if let ChunkDone::Chunk(at) = done { Some(*at) } else { None });
-            let done: BTreeSet<u32> = chunks.collect();
-            if known.contains(&ChunkDone::End(done.len() as u32)) {
-                continue;
-            }
-            let entry = &self.files[index];
-            let options = &self.plan.sources[entry.source].read;
-            let reader = match &entry.part {
-                Some(part) => read::open_part(&part.set, part.part, entry.bytes, options),
-                None => read::open(&entry.location, options)?,
-            };
-            let file = Arc::new(OpenFile { index, reader: Mutex::new((reader, 0)), done });
-            state.open.push(Arc::clone(&file));
-            return Ok(Some(file));
-        }
-        let open = state.open.len();
-        Ok((open > 0).then(|| Arc::clone(&state.open[turn % open])))
-    }
-
-    fn close(&self, file: &Arc<OpenFile>, chunks: u32) -> Result<()> {
-        let mut state = lock(&self.state);
-        let Some(at) = state.open.iter().position(|open| Arc::ptr_eq(open, file)) else { return Ok(()) };
-        state.open.swap_remove(at);
-        drop(state);
-        let entry = &self.files[file.index];
-        let empty = if entry.bytes == 0 { vec![entry.origin.clone()] } else { Vec::new() };
-        self.journal.done(file.index, ChunkDone::End(chunks), Vec::new(), |sum| sum.empty_files.extend(empty))
-    }
-
-    fn stop(&self) {
-        lock(&self.state).stopped = true;
-    }
 }

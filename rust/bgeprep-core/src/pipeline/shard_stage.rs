@@ -68,7 +68,7 @@ impl SlotResult {
         self.parts.values().map(|part| part.rows).sum()
     }
 
-    fn merge(&mut self, other: Self) {
+    pub(super) fn merge(&mut self, other: Self) {
         self.tally.merge(&other.tally);
         self.parts.extend(other.parts);
         self.text_bytes += other.text_bytes;

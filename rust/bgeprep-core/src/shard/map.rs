@@ -22,7 +22,8 @@ pub(crate) fn map(path: &Path, expected: u64) -> Result<Buffer> {
         return Err(Error::shard(path, wrong_length(length, expected)));
     }
     if length == 0 {
-        return Ok(Buffer::from_vec(Vec::<u8>::new()));
+        // Aligned for whatever it is taken for, as a mapping is.
+        return Ok(Buffer::default());
     }
     #[expect(unsafe_code, reason = "mapping a file is unsafe because another process could truncate it")]
     // SAFETY: the mapping is private to reading and parts are immutable once they have their name.

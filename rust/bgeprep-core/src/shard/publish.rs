@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use super::format::{MANIFEST, REJECTS};
 use super::manifest::Manifest;
 use crate::progress::Progress;
-use crate::store::{Entry, ObjectUrl, Stores};
+use crate::store::{Bucket, Entry, ObjectUrl, Stores};
 use crate::{Error, Result};
 
 /// The log beside the manifest.
@@ -26,13 +26,29 @@ pub fn publish(set: &Path, to: &ObjectUrl, stores: &Stores, progress: &Progress)
     let manifest = Manifest::read(set)?;
     let bucket = stores.bucket(&to.bucket)?;
     progress.enter("upload");
+    replace(&manifest, &bucket, to, progress, &|name, there| {
+        bucket.put(&set.join(name), &to.below(name), there, progress)
+    })
+}
+
+/// Puts a set in the place of one that may be there; `send` brings a file to its key, which a listing said this of.
+///
+/// # Errors
+/// `Error::Store` if the store refuses; what `send` says.
+pub(crate) fn replace(
+    manifest: &Manifest,
+    bucket: &Bucket,
+    to: &ObjectUrl,
+    progress: &Progress,
+    send: &dyn Fn(&str, Option<&Entry>) -> Result<()>,
+) -> Result<()> {
     let prefix = to.below("");
     let listed = bucket.list(&prefix)?;
     let there: BTreeMap<&str, &Entry> =
         listed.iter().filter_map(|entry| Some((entry.key.strip_prefix(prefix.as_str())?, entry))).collect();
 
-    let files = files(&manifest);
-    let mut owned = folders(&manifest);
+    let files = files(manifest);
+    let mut owned = folders(manifest);
     // What is there counts as a set only with its manifest: without it, nobody takes the parts for one.
     if there.contains_key(MANIFEST) {
         let old = bucket.content(&to.below(MANIFEST))?.and_then(|bytes| Manifest::parse(&bytes).ok());
@@ -51,7 +67,7 @@ pub fn publish(set: &Path, to: &ObjectUrl, stores: &Stores, progress: &Progress)
     progress.parts_total.store(files.len() as u64, Ordering::Relaxed);
     for name in files.iter().map(String::as_str).chain([LOG, MANIFEST]) {
         progress.check()?;
-        bucket.put(&set.join(name), &to.below(name), there.get(name).copied(), progress)?;
+        send(name, there.get(name).copied())?;
         progress.parts_done.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())

@@ -239,6 +239,36 @@ impl Bucket {
         })
     }
 
+    /// Copies an object within the bucket.
+    ///
+    /// # Errors
+    /// `Error::Store` if the store refuses.
+    pub fn copy(&self, from: &str, to: &str) -> Result<()> {
+        let (store, source, target) = (Arc::clone(&self.store), self.path(from)?, self.path(to)?);
+        self.ask(&self.url(from), move || {
+            let (store, source, target) = (Arc::clone(&store), source.clone(), target.clone());
+            Box::pin(async move { Ok(store.copy(&source, &target).await?) })
+        })
+    }
+
+    /// Some bytes of an object of which its size and etag are known.
+    ///
+    /// # Errors
+    /// `Error::Store` if the store does not give them, or the object was replaced.
+    pub fn range(&self, key: &str, (size, etag): (u64, &str), range: Range<u64>) -> Result<Vec<u8>> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let etag = Some(etag.to_owned()).filter(|etag| !etag.is_empty());
+        let object =
+            Arc::new(RemoteRanges { store: Arc::clone(&self.store), path: self.path(key)?, etag: etag.clone() });
+        let listed = Arc::new(Listed { place: self.url(key).to_string(), size, etag });
+        self.ask(&self.url(key), move || {
+            let (answer, listed, range) = (object.get(range.clone()), Arc::clone(&listed), range.clone());
+            Box::pin(async move { listed.check(&range, answer.await?) })
+        })
+    }
+
     /// A stream of an object as it was listed.
     pub(super) fn stream(&self, key: &str, listed: Listed) -> Result<RangeReader> {
         let object = RemoteRanges { store: Arc::clone(&self.store), path: self.path(key)?, etag: listed.etag.clone() };

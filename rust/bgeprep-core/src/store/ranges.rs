@@ -44,7 +44,7 @@ pub(super) struct Listed {
 
 impl Listed {
     /// Whether a piece is all of the range that was asked for, and of this very object.
-    fn check(&self, range: &Range<u64>, piece: Piece) -> Result<Vec<u8>, Failure> {
+    pub(super) fn check(&self, range: &Range<u64>, piece: Piece) -> Result<Vec<u8>, Failure> {
         if piece.size != self.size {
             let detail = format!("expected {} bytes as listed, found {}", self.size, piece.size);
             return Err(Failure::new(Kind::Changed, detail));

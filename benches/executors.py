@@ -1,0 +1,138 @@
+"""What the Ray executor costs on one machine, next to the local threads on the same files.
+
+python -m benches.executors --rows 250000 1000000
+python -m benches.executors --rows 5000000 --dedup exact
+
+Rows are those of `benches.peers.planted` (near) or `benches.peers.corpus` (exact), cut into files. Both executors get
+the same number of CPUs and must write the same bytes. The cluster, one machine, is started before and is not part of
+the time; its workers are new for every run. The driver's memory is the peak of its process. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benches.peers.corpus import TEXTS
+from benches.peers.measure import DiskPeak, Measured, run
+from benches.peers.report import machine, table
+
+GIB = 1 << 30
+
+
+@contextlib.contextmanager
+def cluster(cpus: int, memory: int) -> Iterator[str]:
+    """A Ray machine of its own on the loopback interface; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={port}"]
+    command += ["--node-ip-address=127.0.0.1", f"--num-cpus={cpus}", f"--memory={memory}"]
+    command += [f"--object-store-memory={80 << 20}", "--include-dashboard=false", "--disable-usage-stats"]
+    head = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            if time.monotonic() > deadline or head.poll() is not None:
+                raise SystemExit("error: Ray did not start")
+            time.sleep(0.2)
+        time.sleep(5)  # the port is open before the machine has joined
+        yield f"127.0.0.1:{port}"
+    finally:
+        head.send_signal(signal.SIGTERM)
+        head.wait(timeout=60)
+
+
+def corpus(folder: Path, rows: int, arguments: argparse.Namespace) -> float:
+    """Writes a corpus as files of one folder; its size in megabytes."""
+    whole = folder / "whole.jsonl"
+    flags = {"--rows": rows, "--seed": 42, "--texts": TEXTS, "--out": whole}
+    module = "corpus"
+    if arguments.dedup == "near":
+        module = "planted"
+        flags |= {"--shape": "short", "--truth": folder / "truth.parquet"}
+    words = [str(word) for flag in flags.items() for word in flag]
+    size = json.loads(run([sys.executable, "-m", f"benches.peers.{module}", *words]).output)["bytes"]
+    pairs = folder / "pairs"
+    pairs.mkdir()
+    run(["split", f"--number=l/{arguments.files}", "--numeric-suffixes", "--suffix-length=3",
+         "--additional-suffix=.jsonl", str(whole), str(pairs / "part-")])  # fmt: skip
+    whole.unlink()
+    return size / 1e6
+
+
+def shard(source: Path, target: Path, flags: list[str]) -> tuple[Measured, float, str]:
+    """A run, the most work files that lay on the disk in megabytes, and the hash of its set."""
+    command = str(Path(sys.executable).parent / "bgeprep")
+    with DiskPeak(target) as disk:
+        measured = run([command, "shard", "--in", str(source), "--out", str(target), "--quiet", *flags])
+    made = json.loads(run([command, "inspect", str(target), "--json"]).output)["hash"]
+    shutil.rmtree(target)
+    return measured, disk.peak / 1e6, made
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=[250_000, 1_000_000], help="sizes (250000 1000000)")
+    parser.add_argument("--files", type=int, default=16, help="files that the rows are cut into (16)")
+    parser.add_argument("--dedup", choices=["exact", "near"], default="near", help="mode of both (near)")
+    parser.add_argument("--cpus", type=int, default=len(os.sched_getaffinity(0)), help="of both (all cores)")
+    parser.add_argument("--memory", default="256MiB", help="of the local run, and of each task (256MiB)")
+    parser.add_argument("--task-bytes", default="64MiB", help="text a task works on (64MiB)")
+    parser.add_argument("--work", type=Path, help="folder for corpus and sets (a temporary one)")
+    arguments = parser.parse_args()
+
+    rows: list[list[str]] = []
+    with cluster(arguments.cpus, arguments.cpus * GIB) as address:
+        executors = {
+            "threads": ["--threads", str(arguments.cpus)],
+            "ray": ["--executor", "ray", "--address", address, "--task-bytes", arguments.task_bytes],
+        }
+        for count in arguments.rows:
+            with tempfile.TemporaryDirectory(dir=arguments.work, prefix="bgeprep-executors-") as folder:
+                sys.stderr.write(f"making {count:,} rows\n")
+                megabytes = corpus(Path(folder), count, arguments)
+                hashes, base = set(), 0.0
+                for name, more in executors.items():
+                    flags = ["--dedup", arguments.dedup, "--memory", arguments.memory, *more]
+                    measured, spilled, made = shard(Path(folder) / "pairs", Path(folder) / "set", flags)
+                    hashes.add(made)
+                    base = base or measured.wall
+                    sys.stderr.write(f"{count:,} rows, {name}: {measured.wall:.1f} s\n")
+                    rows.append(
+                        [
+                            f"{count:,}",
+                            f"{megabytes:.0f}",
+                            name,
+                            f"{measured.wall:.1f}",
+                            f"{count / measured.wall:,.0f}",
+                            f"{(measured.wall / base - 1) * 100:+.0f} %",
+                            f"{measured.peak / 1e6:.0f}",
+                            f"{spilled:.0f}",
+                        ]
+                    )
+                if len(hashes) != 1:
+                    raise SystemExit(f"error: {count:,} rows: the executors wrote different sets: {sorted(hashes)}")
+    print(machine())
+    setting = f"--dedup {arguments.dedup}, {arguments.cpus} CPUs, tasks of {arguments.task_bytes}"
+    print(f"\n{setting}, {arguments.files} files\n")
+    header = ["rows", "MB", "executor", "s", "rows/s", "over threads", "peak of the process, MB", "set and work, MB"]
+    print(table(header, rows))
+
+
+if __name__ == "__main__":
+    main()
