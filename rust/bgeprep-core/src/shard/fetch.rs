@@ -78,7 +78,7 @@ fn fetch_part(bucket: &Bucket, key: &str, part: &PartInfo, path: &Path, progress
     let beside = Path::new(&beside);
     let mut file = File::create(beside).map_err(Error::io(beside, "create"))?;
     let (mut hash, mut bytes) = (Xxh3::new(), 0);
-    let there = bucket.copy(key, progress, |block| {
+    let there = bucket.download(key, progress, |block| {
         hash.update(block);
         bytes += block.len() as u64;
         progress.bytes_done.fetch_add(block.len() as u64, Ordering::Relaxed);

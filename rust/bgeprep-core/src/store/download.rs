@@ -20,7 +20,7 @@ impl Bucket {
     ///
     /// # Errors
     /// `Error::Store` if the store does not give it, or it was replaced on the way; what `to` says.
-    pub fn copy(&self, key: &str, progress: &Progress, mut to: impl FnMut(&[u8]) -> Result<()>) -> Result<bool> {
+    pub fn download(&self, key: &str, progress: &Progress, mut to: impl FnMut(&[u8]) -> Result<()>) -> Result<bool> {
         let Some((size, etag)) = self.head(key)? else { return Ok(false) };
         let place = self.url(key).to_string();
         let etag = Some(etag).filter(|etag| !etag.is_empty());
