@@ -32,6 +32,7 @@ __all__ = [
     "build_profile",
     "clear_tasks",
     "cut",
+    "fetch",
     "found_tasks",
     "list_objects",
     "publish",
