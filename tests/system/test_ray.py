@@ -180,7 +180,7 @@ def test_a_driver_that_is_killed_goes_on(cluster, start, local, tmp_path):
     assert same(local, out)
 
 
-def test_what_a_cluster_cannot_do_is_said(cluster, start, tmp_path):
+def test_what_a_cluster_cannot_do_is_said(cluster, start, environment, monkeypatch, tmp_path):
     address = ["--executor", "ray", "--address"]
     error = finish(start(tmp_path / "set", *address, cluster.address, "--memory", "16GiB"), code=2)
     assert "memory: a task declares" in error
@@ -192,6 +192,13 @@ def test_what_a_cluster_cannot_do_is_said(cluster, start, tmp_path):
     assert "is that of Ray Client" in error
     error = finish(start(tmp_path / "set", *address, "127.0.0.1:1"), code=2)
     assert "address: expected a Ray cluster at 127.0.0.1:1" in error
+    # as after a cluster that was killed: Ray's note of it stays, and nobody listens there
+    note = tmp_path / "noted" / "ray" / "ray_current_cluster"
+    note.parent.mkdir(parents=True)
+    note.write_text("127.0.0.1:1")
+    monkeypatch.setitem(environment, "RAY_TMPDIR", str(tmp_path / "noted"))
+    error = finish(start(tmp_path / "set", *address, "auto"), code=2)
+    assert "address: expected a Ray cluster at auto" in error
 
 
 def test_from_a_store_to_a_store_over_connections_that_break(cluster, start, s3, proxy, pairs, tmp_path):

@@ -7,6 +7,7 @@ files; through Ray go their descriptions, and a few numbers of what came of them
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import tempfile
@@ -56,20 +57,28 @@ def connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    # Ray itself would take none for the last cluster that was started here, which may be gone.
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
     try:
         _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level="error", configure_logging=True)
     except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"address: expected a Ray cluster at {address}, found none ({error})") from None
+        raise ConfigError(
+            f"address: expected a Ray cluster at {address}, found none ({error}); "
+            "hint: `ray start --head` starts one, no --address makes one for this run"
+        ) from None
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _knock(address: str | None) -> None:
+def _knock(address: str) -> None:
     """An error where nobody listens: Ray itself would try for minutes."""
-    host, _, port = (address or "").rpartition(":")
+    if address == "auto":
+        noted = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+        address = os.environ.get("RAY_ADDRESS") or (noted.read_text(encoding="utf-8") if noted.is_file() else "")
+    host, _, port = address.strip().rpartition(":")
     if host:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
