@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +54,12 @@ def test_a_collection_scores_the_same_in_mteb(model: Path, wings: Path, ignore: 
 @pytest.mark.parametrize("kind", ["sts", "pairs"])
 def test_sentence_pairs_score_the_same_in_mteb(model: Path, kind: str) -> None:
     encoder = Encoder.load(model)
-    first = [SENTENCES[place % 6] for place in range(18)]
-    second = [SENTENCES[(place * place + 1) % 6] for place in range(18)]
-    labels = np.array([place * 7 % 5 for place in range(18)], dtype=np.float64)
-    pairs = SentencePairs("few", kind, first, second, labels if kind == "sts" else (labels > 2).astype(float), 0)
+    # each pair once, none of a sentence with itself: ranks of equal scores would hang on the last bit
+    first, second = zip(*combinations(SENTENCES[:6], 2), strict=True)
+    labels = np.array([place * 7 % 5 for place in range(len(first))], dtype=np.float64)
+    pairs = SentencePairs(
+        "few", kind, list(first), list(second), labels if kind == "sts" else (labels > 2).astype(float), 0
+    )
     ours, _ = evaluate_similarity(encoder, pairs)
     theirs = score_task(local_task(pairs), MtebEncoder(encoder, "wing-model"))
     (scores,) = theirs.result["scores"]["test"]

@@ -112,6 +112,7 @@ def test_batch_stays_on_more_processes(
     # rank 0 of four, without the others: what it says before it would wait for them
     monkeypatch.setattr("bgetrain.gather.join", lambda **_: Ranks(rank=0, world_size=4))
     monkeypatch.setattr("bgetrain.gather.broadcast_text", lambda text, ranks: text)
+    monkeypatch.setattr("bgetrain.resumable.check_shared", lambda folder, ranks: None)
     monkeypatch.setattr("bgetrain.contrastive.open_loader", _refuse)
     for more, told in (
         ([], False),
