@@ -38,7 +38,10 @@ reading it), beside each part-00000.parquet with the key of each row, and manife
 `bgetrain.vectors.open_vectors("vectors/passages")`.
 
 A run that was stopped is gone on with by the same command, also with another number of processes. Vectors that are
-there already are not made again: they are known by the model's weights, the texts, the instruction and the length."""
+there already are not made again: they are known by the model's weights, the texts, the instruction and the length.
+
+Vectors have length 1 where the model is compared by cosine, so that their products are what it means by similar: those
+of SentenceTransformer.encode, with normalize_embeddings=True where its folder has no Normalize."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -120,6 +120,7 @@ def test_a_folder_compares_as_sentence_transformers_would(
     assert encoder.normalize is normalize
     ours, theirs = encoder.encode(TEXTS), peer.encode(TEXTS)
     np.testing.assert_allclose(ours @ ours.T, peer.similarity(theirs, theirs).numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(ours, peer.encode(TEXTS, normalize_embeddings=normalize), atol=1e-5)
     lengths = np.linalg.norm(theirs, axis=1)
     assert np.ptp(lengths) > 0.01  # else a cosine and a product would be the same
 
