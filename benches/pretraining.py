@@ -202,7 +202,7 @@ def main() -> None:
                 ]
                 cells.append(f"{np.mean(means):.1f} ± {np.std(means):.1f}")
             rows.append([collection.name, *cells])
-        fit = f"{arguments.fit_steps} steps of {arguments.fit_batch_size} pairs, {arguments.seeds} seeds"
+        fit = f"{arguments.fit_steps} steps of {arguments.fit_batch_size} pairs, seeds: {arguments.seeds}"
         sys.stdout.write(f"{fit}.\n\n{table(scored, rows)}\n")
 
 
