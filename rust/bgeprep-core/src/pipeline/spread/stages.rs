@@ -176,11 +176,12 @@ fn parts(run: &Run<'_>) -> Result<Done> {
     let (rows, decided) = (run.bundles(StageName::Read)?, run.bundles(StageName::Decide)?);
     let transfers = run.bundles(StageName::Transfers)?;
     let results = with_stage(run, |stage| {
-        for job in jobs {
-            let one = job.bucket..job.bucket + 1;
-            rows.gather(ROWS, one.clone(), stage.read)?;
-            decided.gather(DECISIONS, one.clone(), stage.dedup)?;
-            transfers.gather(TRANSFERS, one, stage.dedup)?;
+        // Jobs are in the order of their buckets: one range of each bundle, however many jobs a task has.
+        if let (Some(first), Some(last)) = (jobs.first(), jobs.last()) {
+            let buckets = first.bucket..last.bucket + 1;
+            rows.gather(ROWS, buckets.clone(), stage.read)?;
+            decided.gather(DECISIONS, buckets.clone(), stage.dedup)?;
+            transfers.gather(TRANSFERS, buckets, stage.dedup)?;
         }
         let parts = Parts { jobs, set: &set, folder: &folder, read: &read, near: near.as_ref() };
         shard_stage::run(stage, &parts)
