@@ -40,7 +40,11 @@ def cluster(cpus: int, memory: int) -> Iterator[str]:
     command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={port}"]
     command += ["--node-ip-address=127.0.0.1", f"--num-cpus={cpus}", f"--memory={memory}"]
     command += [f"--object-store-memory={80 << 20}", "--include-dashboard=false", "--disable-usage-stats"]
+    # Ray asks for a token where the home folder holds one; drivers that are given an address send it only if told to.
+    os.environ["RAY_AUTH_MODE"] = "disabled"
     head = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # an end by SIGTERM ends the cluster, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         deadline = time.monotonic() + 60
         while True:
@@ -92,7 +96,7 @@ def main() -> None:
     parser.add_argument("--dedup", choices=["exact", "near"], default="near", help="mode of both (near)")
     parser.add_argument("--cpus", type=int, default=len(os.sched_getaffinity(0)), help="of both (all cores)")
     parser.add_argument("--memory", default="256MiB", help="of the local run, and of each task (256MiB)")
-    parser.add_argument("--task-bytes", default="64MiB", help="text a task works on (64MiB)")
+    parser.add_argument("--task-bytes", default="256MiB", help="text a task works on (256MiB, as without the flag)")
     parser.add_argument("--work", type=Path, help="folder for corpus and sets (a temporary one)")
     arguments = parser.parse_args()
 

@@ -199,3 +199,9 @@ def test_dropped_rows_stand_where_the_row_stands_that_was_kept_for_them(tmp_path
     english = {one["side"]: (one["planted"], one["found"]) for one in judged["measures"] if one["language"] == "en"}
     assert english == {"query": (3, 2), "passage": (2, 1)}
     assert judged["own"] == {"spaces": []}
+
+
+def test_a_text_without_near_copies_is_given_up() -> None:
+    english = planted.read_languages(TEXTS)[0]
+    assert planted._change(random.Random(1), english, "( \u2014 xyzzy \u2014 )", is_query=True) is None
+    assert planted._change(random.Random(1), english, "one of a few", is_query=True) is not None

@@ -17,8 +17,11 @@ import pytest
 from tests.prep.test_tasks import CONFIG, content, same, written
 from tests.system.conftest import KEYS
 from tests.system.faults import FaultyProxy, every_request_fails_first, no_fault
+from tests.system.network import Network
 
 pytest.importorskip("ray")
+SOON = {"RAY_grpc_client_keepalive_time_ms": "2000", "RAY_grpc_client_keepalive_timeout_ms": "3000"}
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "only those who know this word may join"}
 FLAGS = ["--memory", "64MiB", "--task-bytes", "400000", "--dedup", "near", "--quiet"]
 
 
@@ -33,6 +36,8 @@ def environment(repository: Path, proxy: FaultyProxy, tmp_path_factory: pytest.T
     aside = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "RAY_"))}
     # Workers would stand back behind everything else on the machine.
     quiet = {"RAY_worker_niceness": "0", "RAY_DEDUP_LOGS": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    # Ray asks for a token where the home folder holds one, and tests are not to leave one there.
+    quiet["RAY_AUTH_MODE"] = "disabled"
     store = {**KEYS, "AWS_ENDPOINT_URL": proxy.url, "AWS_ALLOW_HTTP": "true", "AWS_MAX_ATTEMPTS": "4"}
     own = {"PYTHONPATH": str(repository / "python"), "OMP_NUM_THREADS": "1"}
     return {**aside, **quiet, **store, **own, "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
@@ -85,11 +90,17 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture(scope="module")
 def start(config: Path, environment: dict[str, str]) -> Start:
-    def begin(out: Path | str, *more: str) -> subprocess.Popen[str]:
-        argv = [sys.executable, "-W", "ignore", "-m", "bgeprep", "shard", "--out", str(out)]
+    def begin(
+        out: Path | str, *more: str, on: list[str] | None = None, variables: dict[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        argv = [*(on or []), sys.executable, "-W", "ignore", "-m", "bgeprep", "shard", "--out", str(out)]
         argv += [] if "--in" in more else ["--config", str(config)]
         return subprocess.Popen(
-            [*argv, *FLAGS, *more], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*argv, *FLAGS, *more],
+            env=environment | (variables or {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     return begin
@@ -220,6 +231,45 @@ def test_from_a_store_to_a_store_over_connections_that_break(cluster, start, s3,
     assert set(found) == {*expected, "run.json"}, "nothing is left of the tasks"
     for name, bytes_there in expected.items():
         assert s3.get_object(Bucket="spread", Key=found[name])["Body"].read() == bytes_there, name
+
+
+@pytest.fixture
+def network(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    """A head that does no task and two machines, each with an address of its own, which Ray misses soon."""
+    soon = {"period_ms": 1000, "timeout_ms": 2000, "failure_threshold": 6, "initial_delay_ms": 10_000}
+    flags = ["--block", "--disable-usage-stats", "--object-store-memory=80000000"]
+    # short: the names of Ray's sockets lie below it
+    folder = tmp_path_factory.mktemp("ray")
+    with Network(folder, "head", "one", "two") as machines:
+        meeting = f"{machines.addresses['head']}:6379"
+        for machine, address in machines.addresses.items():
+            own = [f"--node-ip-address={address}", f"--num-cpus={int(machine != 'head')}", f"--memory={2 << 30}"]
+            role = [f"--address={meeting}"]
+            if machine == "head":
+                role = ["--head", "--port=6379", "--include-dashboard=false", f"--temp-dir={folder}"]
+            ray = str(Path(sys.executable).parent / "ray")
+            checks = {f"RAY_health_check_{name}": str(value) for name, value in soon.items()}
+            machines.start(machine, [ray, "start", *role, *own, *flags], environment | checks | TOKEN | SOON)
+            listens = [*machines.on(machine), "bash", "-c", f": < /dev/tcp/{meeting.replace(':', '/')}"]
+            deadline = time.monotonic() + 60
+            while subprocess.run(listens, check=False, stderr=subprocess.DEVNULL).returncode:
+                assert time.monotonic() < deadline, f"{machine} does not reach {meeting}"
+                time.sleep(0.2)
+        yield machines
+
+
+def test_a_machine_that_is_cut_off_costs_no_byte(network, start, local, tmp_path):
+    """Its task is done by another one while it still works on it itself, on the same folder."""
+    out = tmp_path / "set"
+    address = f"{network.addresses['head']}:6379"
+    process = start(out, "--executor", "ray", "--address", address, on=network.on("head"), variables=TOKEN | SOON)
+    wait_for(out, "read", process)
+    while not any("ray::bgeprep" in title(psutil.Process(pid)) for pid in network.processes("two")):
+        assert process.poll() is None, process.communicate()
+    network.cut("two")
+    finish(process)
+    assert same(local, out)
+    assert not (out / ".work").exists()
 
 
 def test_a_machine_that_is_lost_costs_no_byte(cluster, start, local, tmp_path):

@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,9 @@ __all__ = ["RayPool", "connected"]
 
 PROCESS_BYTES = 256 << 20
 """What a worker holds beside the memory of its task: the interpreter, Ray, this library."""
+
+JOIN_SECONDS = 60
+"""How long a run waits for a machine that can do tasks at all."""
 
 TIDY_SECONDS = 30
 
@@ -65,7 +69,8 @@ def connected(address: str | None) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"address: expected a Ray cluster at {address}, found none ({error}); "
-            "hint: `ray start --head` starts one, no --address makes one for this run"
+            "hint: `ray start --head` starts one, no --address makes one for this run; a cluster that asks for a token "
+            "is sent it by RAY_AUTH_MODE=token"
         ) from None
     try:
         yield
@@ -110,8 +115,15 @@ class RayPool:
         import ray
 
         wanted = limits.memory + PROCESS_BYTES
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        fitting = [node for node in nodes if node.get("CPU", 0) >= limits.threads and node.get("memory", 0) >= wanted]
+        deadline = time.monotonic() + JOIN_SECONDS
+        while True:
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            able = [node for node in nodes if node.get("CPU", 0) >= limits.threads]
+            if able or time.monotonic() > deadline:
+                break
+            # A head that does no task, whose machines are still on their way.
+            time.sleep(0.5)
+        fitting = [node for node in able if node.get("memory", 0) >= wanted]
         if not fitting:
             largest = max((node.get("memory", 0) for node in nodes), default=0)
             cores = max((node.get("CPU", 0) for node in nodes), default=0)

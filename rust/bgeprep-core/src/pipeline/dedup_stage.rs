@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::gate::{Gate, for_each};
 use super::journal::Found;
 use super::layout::BucketLayout;
-use super::read_stage::{KEYS, ROWS};
+use super::read_stage::KEYS;
 use super::stage::Stage;
 use crate::dedup::unite::CLUSTERS;
 use crate::dedup::{Action, Decision, KeyRecord, exact, unite};
@@ -15,7 +15,7 @@ use crate::near::table::NearTables;
 use crate::shuffle::RowId;
 use crate::shuffle::bucket::SortedRows;
 use crate::shuffle::row::{SpillRow, decode, peek};
-use crate::shuffle::spill::{Packing, Spill, load, path, raw_size, size};
+use crate::shuffle::spill::{Packing, Spill, load, path, size};
 use crate::shuffle::transfer::{Cargo, Transfer};
 use crate::{Error, Result};
 
@@ -171,11 +171,11 @@ pub(super) fn gather_families(stage: &Stage<'_>, near: &NearTables, jobs: Range<
 
 /// Sends off every text of a bucket that a decision gives to another row.
 fn move_texts_of(stage: &Stage<'_>, bucket: usize, transfers: &Spill, gate: &Gate) -> Result<()> {
-    let rows_path = path(stage.read, ROWS, bucket);
+    let rows = stage.rows(bucket)?;
     let decisions_path = path(stage.dedup, DECISIONS, bucket);
-    let _pass = gate.enter(raw_size(&rows_path)? + 2 * size(&decisions_path)?);
+    let _pass = gate.enter(rows.raw_size()? + 2 * size(&decisions_path)?);
     let decisions = Decision::decode_all(&load(&decisions_path)?);
-    let rows = SortedRows::open(&rows_path, stage.memory / 2)?;
+    let rows = SortedRows::open(&rows, stage.memory / 2)?;
     let (mut scratch, mut bytes) = (Vec::new(), Vec::new());
     for position in 0..rows.len() {
         let body = rows.body(position, &mut scratch)?;

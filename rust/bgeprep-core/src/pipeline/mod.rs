@@ -95,6 +95,7 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
         layout: &layout,
         work: &work,
         read: &read_folder,
+        elsewhere: BTreeMap::new(),
         dedup: &dedup_folder,
         threads: options.threads,
         // What is left is for buffers of writers and the loaded decisions.

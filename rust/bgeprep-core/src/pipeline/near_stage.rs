@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::gate::{Gate, for_each};
 use super::journal::{Found, Output};
 use super::near_components::{COMPONENT_PAIRS, Nodes, find_components};
-use super::read_stage::{ROWS, ReadReport, SAMPLE, SKETCHES};
+use super::read_stage::{ReadReport, SAMPLE, SKETCHES};
 use super::sketching::banding;
 use super::stage::Stage;
 use crate::config::DedupRules;
@@ -202,7 +202,7 @@ pub(super) fn take_texts(stage: &Stage<'_>, folder: &Path, nodes: &[Nodes; 2], j
         let bucket = jobs.start + at;
         if !found.done.contains_key(&bucket) {
             let space = Rule::of_passages(stage.layout.task(bucket)) as usize;
-            for_each_row(&path(stage.read, ROWS, bucket), &mut |body| {
+            for_each_row(&stage.rows(bucket)?, &mut |body| {
                 let mut row = SpillRow::default();
                 decode(body, &mut row)?;
                 take(Rule::Query as usize, row.query_key, row.query)?;

@@ -24,7 +24,7 @@ use crate::shard::{PartInfo, PartWriter, ShardRow};
 use crate::shuffle::RowId;
 use crate::shuffle::bucket::SortedRows;
 use crate::shuffle::row::{Item, SpillRow, decode};
-use crate::shuffle::spill::{load, path, raw_size, size};
+use crate::shuffle::spill::{load, path, size};
 use crate::shuffle::transfer::{Cargo, Transfer};
 use crate::{Error, Result};
 
@@ -169,21 +169,21 @@ fn write_part(
     rejects: &RejectSink,
     gate: &Gate,
 ) -> Result<SlotResult> {
-    let rows_path = path(stage.read, ROWS, job.bucket);
+    let packed = stage.rows(job.bucket)?;
     let decisions_path = path(stage.dedup, DECISIONS, job.bucket);
     let transfers_path = path(stage.dedup, TRANSFERS, job.bucket);
     let beside = 2 * size(&decisions_path)? + 2 * size(&transfers_path)?;
-    let _pass = gate.enter(raw_size(&rows_path)? + beside);
+    let _pass = gate.enter(packed.raw_size()? + beside);
     let decisions = Decision::decode_all(&load(&decisions_path)?);
     let transfers = Transfer::decode_all(&load(&transfers_path)?)?;
-    let rows = SortedRows::open(&rows_path, stage.memory)?;
+    let rows = SortedRows::open(&packed, stage.memory)?;
     let expected = parts.read.bucket_rows[job.bucket];
     if rows.len() as u64 != expected {
         let message = format!(
             "work files were damaged: expected {expected} rows, found {}; hint: remove the work folder and start again",
             rows.len()
         );
-        return Err(Error::shard(&rows_path, message));
+        return Err(Error::shard(&packed.path, message));
     }
 
     let mut part = Part {

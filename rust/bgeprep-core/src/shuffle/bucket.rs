@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use fs_err as fs;
 
 use super::RowId;
+use super::packed::Packed;
 use super::row::peek;
-use super::spill::{raw_size, unpack};
 use crate::{Error, Result};
 
 /// The rows of one bucket, in shuffled order, whether or not they fit in memory.
@@ -37,20 +37,20 @@ struct Entry {
 impl SortedRows {
     /// Opens a packed bucket. Rows of at most `memory` bytes are held; else they are unpacked into a
     /// file beside the bucket, which has no name any more, and each is read when asked for.
-    pub fn open(path: &Path, memory: u64) -> Result<Self> {
-        let bytes = raw_size(path)?;
+    pub fn open(packed: &Packed, memory: u64) -> Result<Self> {
+        let bytes = packed.raw_size()?;
         let mut index = Vec::new();
         let mut offset = 0;
         let body = if bytes <= memory {
             let mut loaded = Vec::with_capacity(bytes as usize);
-            unpack(path, &mut |rows| {
+            packed.unpack(&mut |rows| {
                 scan(rows, &mut offset, &mut index)?;
                 loaded.extend_from_slice(rows);
                 Ok(())
             })?;
             Body::Loaded(loaded)
         } else {
-            let beside = path.with_extension("raw");
+            let beside = packed.path.with_extension("raw");
             let mut file = File::options()
                 .read(true)
                 .write(true)
@@ -59,7 +59,7 @@ impl SortedRows {
                 .open(&beside)
                 .map_err(Error::io(&beside, "write"))?;
             fs::remove_file(&beside).map_err(Error::io(&beside, "remove"))?;
-            unpack(path, &mut |rows| {
+            packed.unpack(&mut |rows| {
                 scan(rows, &mut offset, &mut index)?;
                 file.write_all(rows).map_err(Error::io(&beside, "write"))
             })?;
@@ -68,7 +68,7 @@ impl SortedRows {
         index.sort_unstable();
         // A run that goes on after a kill may have written some rows twice.
         index.dedup_by_key(|entry| (entry.order, entry.row));
-        Ok(Self { path: path.to_owned(), body, index })
+        Ok(Self { path: packed.path.clone(), body, index })
     }
 
     /// Number of rows.
@@ -97,8 +97,8 @@ impl SortedRows {
 }
 
 /// Calls `visit` with the body of each row of a packed bucket, in the order of the file.
-pub fn for_each_row(path: &Path, visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-    unpack(path, &mut |mut rows| {
+pub fn for_each_row(packed: &Packed, visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    packed.unpack(&mut |mut rows| {
         while !rows.is_empty() {
             let (body, rest) = next_row(rows)?;
             visit(body)?;
@@ -150,9 +150,9 @@ mod tests {
         }
         let (empty, full) = (spill.path(0), spill.path(1));
         spill.finish().expect("finish");
-        assert!(SortedRows::open(&empty, 0).expect("open").is_empty());
+        assert!(SortedRows::open(&Packed::open(&empty).expect("file"), 0).expect("open").is_empty());
         for memory in [0, u64::MAX] {
-            let rows = SortedRows::open(&full, memory).expect("open");
+            let rows = SortedRows::open(&Packed::open(&full).expect("file"), memory).expect("open");
             assert_eq!(rows.len(), 500);
             let mut scratch = Vec::new();
             for position in 0..500 {

@@ -6,6 +6,7 @@
 //! on the size of the input alone, so neither threads nor memory decide a byte.
 
 pub mod bucket;
+pub mod packed;
 pub mod row;
 pub mod spill;
 pub mod transfer;

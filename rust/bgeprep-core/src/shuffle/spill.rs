@@ -4,8 +4,7 @@
 //! writing a third of them costs less than writing all. Hashes do not shrink and stay as they are.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::unix::fs::FileExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -20,7 +19,7 @@ const KEEP_OPEN: usize = 256;
 const LEVEL: i32 = -1;
 
 /// Bytes before the body of a frame.
-const FRAME_HEAD: usize = 8;
+pub(super) const FRAME_HEAD: usize = 8;
 
 /// Whether a family's files are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,48 +164,6 @@ fn pack(records: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
     out[4..8].copy_from_slice(&(packed as u32).to_le_bytes());
     out.truncate(FRAME_HEAD + packed);
     Ok(())
-}
-
-/// Calls `visit` with the raw bytes of each frame of a packed file.
-pub(super) fn unpack(path: &Path, visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::io(path, "read")(error)),
-    };
-    let end = file.metadata().map_err(Error::io(path, "read"))?.len();
-    let (mut reader, mut at) = (std::io::BufReader::with_capacity(1 << 18, file), 0);
-    let (mut packed, mut raw) = (Vec::new(), Vec::new());
-    while at < end {
-        let mut head = [0; FRAME_HEAD];
-        reader.read_exact(&mut head).map_err(Error::io(path, "read"))?;
-        let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| head[at + i])) as usize;
-        packed.resize(word(4), 0);
-        reader.read_exact(&mut packed).map_err(Error::io(path, "read"))?;
-        raw.resize(word(0), 0);
-        zstd::bulk::decompress_to_buffer(&packed, &mut raw).map_err(Error::io(path, "decompress"))?;
-        visit(&raw)?;
-        at += (FRAME_HEAD + packed.len()) as u64;
-    }
-    Ok(())
-}
-
-/// Bytes that the rows of a packed file come to in memory.
-pub fn raw_size(path: &Path) -> Result<u64> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(Error::io(path, "read")(error)),
-    };
-    let end = file.metadata().map_err(Error::io(path, "read"))?.len();
-    let (mut at, mut bytes, mut head) = (0, 0, [0; FRAME_HEAD]);
-    while at < end {
-        file.read_exact_at(&mut head, at).map_err(Error::io(path, "read"))?;
-        let word = |at: usize| u64::from(u32::from_le_bytes(std::array::from_fn(|i| head[at + i])));
-        bytes += word(0);
-        at += FRAME_HEAD as u64 + word(4);
-    }
-    Ok(bytes)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> Result<std::sync::MutexGuard<'_, T>> {

@@ -9,9 +9,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fs_err as fs;
 use serde::de::DeserializeOwned;
@@ -26,9 +27,6 @@ const MAGIC: &[u8; 8] = b"bgebndl1";
 
 /// Bytes of the end of a bundle that are read first; nearly every head fits in.
 const TAIL: u64 = 4 << 10;
-
-/// Files that are open at once while segments are gathered.
-const AT_ONCE: usize = 256;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Head {
@@ -80,14 +78,9 @@ impl BundleWriter {
     pub fn segment(&mut self, file: &Path) -> Result<()> {
         match File::open(file) {
             Ok(mut from) => {
-                let mut buffer = vec![0; 1 << 18];
-                loop {
-                    let read = from.read(&mut buffer).map_err(Error::io(file, "read"))?;
-                    if read == 0 {
-                        break;
-                    }
-                    self.write(&buffer[..read])?;
-                }
+                self.out.flush().map_err(Error::io(&self.path, "write"))?;
+                // From file to file the kernel copies; nothing passes through this process.
+                self.at += std::io::copy(&mut from, self.out.get_mut()).map_err(Error::io(file, "copy"))?;
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::io(file, "read")(error)),
@@ -194,13 +187,18 @@ impl Bundle {
     }
 
     /// Bytes of a segment.
-    fn bytes(&self, family: &str, index: usize) -> Result<u64> {
+    pub(super) fn bytes(&self, family: &str, index: usize) -> Result<u64> {
         let (start, ends) = self.bounds(family, index..index + 1)?;
         Ok(ends.last().map_or(0, |end| end - start))
     }
 
+    /// The file, if this machine sees it.
+    pub(super) fn file(&self) -> Option<&Arc<File>> {
+        self.file.local()
+    }
+
     /// Where the segments of a range start, and where each ends.
-    fn bounds(&self, family: &str, range: Range<usize>) -> Result<(u64, Vec<u64>)> {
+    pub(super) fn bounds(&self, family: &str, range: Range<usize>) -> Result<(u64, Vec<u64>)> {
         let Some(&(table, count, first)) = self.head.families.get(family) else { return Ok((0, Vec::new())) };
         let range = range.start..range.end.min(count as usize);
         if range.is_empty() {
@@ -238,103 +236,24 @@ impl Bundle {
     }
 }
 
-/// The bundles of a stage.
-#[derive(Debug)]
-pub struct Bundles(Vec<Bundle>);
-
-impl Bundles {
-    /// Opens bundles.
-    pub fn open(place: &Place, names: &[String]) -> Result<Self> {
-        Ok(Self(names.iter().map(|name| Bundle::open(place, name)).collect::<Result<_>>()?))
-    }
-
-    /// Each bundle.
-    pub fn iter(&self) -> impl Iterator<Item = &Bundle> {
-        self.0.iter()
-    }
-
-    /// Puts the segments of a range together, as the files of a spill family in `folder`.
-    pub fn gather(&self, family: &str, range: Range<usize>, folder: &Path) -> Result<()> {
-        fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
-        for start in range.clone().step_by(AT_ONCE) {
-            let group = start..range.end.min(start + AT_ONCE);
-            let mut files: Vec<Option<File>> = group.clone().map(|_| None).collect();
-            for bundle in &self.0 {
-                bundle.read(family, group.clone(), &mut |index, bytes| {
-                    let name = path(folder, family, index);
-                    let slot = &mut files[index - group.start];
-                    if slot.is_none() {
-                        let file = File::options().create(true).append(true).open(&name);
-                        *slot = Some(file.map_err(Error::io(&name, "write"))?);
-                    }
-                    let Some(file) = slot else { return Ok(()) };
-                    file.write_all(bytes).map_err(Error::io(&name, "write"))
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts a segment of one family and a range of another side by side, bundle by bundle, behind the number of 8-byte
-    /// values in the first: blocks of a sketch file.
-    pub fn gather_blocks(
-        &self,
-        (keys, space): (&str, usize),
-        (columns, range): (&str, Range<usize>),
-        to: &Path,
-    ) -> Result<()> {
-        let mut file = BufWriter::with_capacity(1 << 18, File::create(to).map_err(Error::io(to, "write"))?);
-        for bundle in &self.0 {
-            let count = bundle.bytes(keys, space)? / 8;
-            let count = u32::try_from(count).map_err(|_| Error::Internal("a task has too many texts".to_owned()))?;
-            let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(Error::io(to, "write"));
-            if count > 0 {
-                write(&count.to_le_bytes())?;
-                bundle.read(keys, space..space + 1, &mut |_, bytes| write(bytes))?;
-                bundle.read(columns, range.clone(), &mut |_, bytes| write(bytes))?;
-            }
-        }
-        file.flush().map_err(Error::io(to, "write"))
-    }
-
-    /// Puts every segment of a family into a file of its own in `folder`, in which the names begin with `front`.
-    pub fn scatter(&self, family: &str, folder: &Path, front: &str) -> Result<()> {
-        fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
-        for (number, bundle) in self.0.iter().enumerate() {
-            let mut open: Option<(usize, PathBuf, File)> = None;
-            bundle.read(family, 0..bundle.count(family), &mut |index, bytes| {
-                if open.as_ref().is_none_or(|(at, ..)| *at != index) {
-                    let name = folder.join(format!("{front}-{number:06}-{index:06}"));
-                    let file = File::create(&name).map_err(Error::io(&name, "write"))?;
-                    open = Some((index, name, file));
-                }
-                let Some((_, name, file)) = &mut open else { return Ok(()) };
-                file.write_all(bytes).map_err(Error::io(name.as_path(), "write"))
-            })?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::progress::Progress;
-    use crate::shuffle::spill::load;
     use crate::store::Stores;
 
-    fn place(folder: &Path) -> Place {
+    pub(crate) fn place(folder: &Path) -> Place {
         let stores = Stores::new(std::sync::Arc::new(Progress::default()), folder);
         Place::new(folder, folder, &stores).expect("place")
     }
 
     /// Segment `index` of bundle `bundle`: some are empty, one is larger than a block.
-    fn segment(bundle: usize, index: usize) -> Vec<u8> {
+    pub(crate) fn segment(bundle: usize, index: usize) -> Vec<u8> {
         let bytes = if index == 5 { 5 << 20 } else { (index * 7 + bundle) % 4 * 1000 };
         (0..bytes).map(|at| (at * 31 + index * 7 + bundle) as u8).collect()
     }
 
-    fn bundle(place: &Place, number: usize) -> String {
+    pub(crate) fn bundle(place: &Place, number: usize) -> String {
         let (name, draft) = (format!("read/{number}"), place.draft("read/x").expect("draft"));
         let mut writer = BundleWriter::create(&draft).expect("create");
         for family in ["keys", "rows", "none"] {
@@ -347,30 +266,6 @@ mod tests {
         writer.finish(&vec![number; 1000], &Done::default()).expect("finish");
         place.put(&draft, &name, &Progress::default()).expect("put");
         name
-    }
-
-    #[test]
-    fn any_range_of_segments_comes_back_from_all_bundles() {
-        let folder = tempfile::tempdir().expect("folder");
-        let place = place(folder.path());
-        let names: Vec<String> = (0..3).map(|number| bundle(&place, number)).collect();
-        assert_eq!(place.names().expect("names"), names);
-        let bundles = Bundles::open(&place, &names).expect("open");
-        assert_eq!(bundles.0[2].report::<Vec<usize>>().expect("report"), vec![2; 1000]);
-        for (turn, range) in [0..300, 0..1, 4..7, 299..300, 300..310, 7..7].into_iter().enumerate() {
-            let to = folder.path().join(format!("to-{turn}"));
-            bundles.gather("rows", range.clone(), &to).expect("gather");
-            for index in 0..310 {
-                let found = load(&path(&to, "rows", index)).expect("load");
-                let within = range.contains(&index) && index < 300;
-                let expected =
-                    if within { (0..3).flat_map(|number| segment(number, index)).collect() } else { Vec::new() };
-                assert!(found == expected, "{range:?} {index}: {} bytes", found.len());
-            }
-        }
-        let apart = folder.path().join("apart");
-        bundles.scatter("keys", &apart, "run").expect("scatter");
-        assert_eq!(fs::read(apart.join("run-000001-000005")).expect("file"), segment(1, 5));
     }
 
     #[test]

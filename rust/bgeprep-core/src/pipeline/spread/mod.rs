@@ -12,6 +12,7 @@
 //! ```
 
 pub mod bundle;
+pub mod gather;
 pub mod place;
 
 mod near;
@@ -31,7 +32,7 @@ use crate::config::{DedupMode, PrepPlan, RunOptions};
 use crate::progress::Progress;
 use crate::store::Stores;
 use crate::{Error, Result};
-use bundle::Bundles;
+use gather::Bundles;
 use place::Place;
 
 /// The part of a run that a task does.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::bundle::BundleWriter;
-use super::stages::{leave, settled, with_stage};
+use super::stages::{leave, settled, with_rows, with_stage};
 use super::{Done, Run, StageName};
 use crate::config::DedupMode;
 use crate::near::shingle::Rule;
@@ -12,7 +12,7 @@ use crate::near::table::NearTables;
 use crate::pipeline::dedup_stage::{self, MOVED};
 use crate::pipeline::near_components::{COMPONENT_PAIRS, NODES, Nodes, write_components};
 use crate::pipeline::near_stage::{self, Counts, MEMBERS, NEARS, PAIRS, TEXTS, bands_of, both};
-use crate::pipeline::read_stage::{KEYS, ROWS, SAMPLE, SKETCHES};
+use crate::pipeline::read_stage::{KEYS, SAMPLE, SKETCHES};
 use crate::pipeline::sketching::banding;
 use crate::shuffle::spill::path;
 use crate::{Error, Result};
@@ -117,10 +117,7 @@ pub(super) fn near_tables(run: &Run<'_>) -> Result<Option<NearTables>> {
 pub(super) fn texts(run: &Run<'_>) -> Result<Done> {
     let near = run.folder("near");
     let nodes = nodes(run)?;
-    with_stage(run, |stage| {
-        run.bundles(StageName::Read)?.gather(ROWS, run.jobs(), stage.read)?;
-        near_stage::take_texts(stage, &near, &nodes, run.jobs())
-    })?;
+    with_rows(run, &[run.jobs()], |stage| near_stage::take_texts(stage, &near, &nodes, run.jobs()))?;
     leave(run, &(), Done::default(), |bundle| {
         TEXTS.iter().try_for_each(|name| bundle.spilled(&near, name, run.layout.partitions))
     })

@@ -1,6 +1,7 @@
 //! Where tasks leave what others go on with: a folder that all machines see, or a prefix in an object store.
 
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub struct PlacedFile {
 
 #[derive(Debug)]
 enum Body {
-    File(File),
+    File(Arc<File>),
     Object { bucket: Arc<Bucket>, key: String, etag: String },
 }
 
@@ -60,12 +61,18 @@ impl Place {
     }
 
     /// Where a file of that name is written before it is [`put`](Self::put); nobody else writes there.
+    ///
+    /// # Errors
+    /// `Io` if the place itself is gone: the run is over, and a machine that it had lost sight of leaves nothing there.
     pub fn draft(&self, name: &str) -> Result<PathBuf> {
         static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mark = format!("{DRAFT}-{}-{number}", std::process::id());
         let path = match &self.kind {
-            Kind::Folder(folder) => folder.join(format!("{name}{mark}")),
+            Kind::Folder(folder) => {
+                fs::metadata(folder).map_err(Error::io(folder, "write to"))?;
+                folder.join(format!("{name}{mark}"))
+            }
             Kind::Store(..) => self.scratch.join(format!("{}{mark}", name.replace('/', "-"))),
         };
         let parent = path.parent().unwrap_or(&path);
@@ -107,7 +114,7 @@ impl Place {
                 let path = folder.join(name);
                 let file = File::open(&path).map_err(Error::io(&path, "read"))?;
                 let bytes = file.metadata().map_err(Error::io(&path, "read"))?.len();
-                Ok(PlacedFile { path, bytes, body: Body::File(file) })
+                Ok(PlacedFile { path, bytes, body: Body::File(Arc::new(file)) })
             }
             Kind::Store(bucket, url) => {
                 let key = url.below(name);
@@ -135,9 +142,7 @@ impl Place {
         fs::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
         let draft = self.draft(name)?;
         let mut to = File::create(&draft).map_err(Error::io(&draft, "write"))?;
-        file.read(0..file.bytes, &mut |bytes| {
-            std::io::Write::write_all(&mut to, bytes).map_err(Error::io(&draft, "write"))
-        })?;
+        file.read(0..file.bytes, &mut |bytes| to.write_all(bytes).map_err(Error::io(&draft, "write")))?;
         fs::rename(&draft, &path).map_err(Error::io(&path, "rename to"))?;
         Ok(path)
     }
@@ -234,6 +239,14 @@ impl PlacedFile {
             at = end;
         }
         Ok(())
+    }
+
+    /// It itself, if it is a file of this machine or of a file system that it sees.
+    pub fn local(&self) -> Option<&Arc<File>> {
+        match &self.body {
+            Body::File(file) => Some(file),
+            Body::Object { .. } => None,
+        }
     }
 
     /// The bytes of a small range.

@@ -1,5 +1,8 @@
 //! What each task gathers, which function of the pipeline it calls, and what it leaves.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use serde::Serialize;
 
 use super::bundle::{Bundle, BundleWriter};
@@ -63,16 +66,33 @@ pub(super) fn leave(
 
 /// The folders and limits of a stage, as a run on one machine has them.
 pub(super) fn with_stage<T>(run: &Run<'_>, job: impl FnOnce(&Stage<'_>) -> Result<T>) -> Result<T> {
+    with_rows(run, &[], job)
+}
+
+/// The same, with the rows of some ranges of buckets.
+pub(super) fn with_rows<T>(
+    run: &Run<'_>,
+    buckets: &[Range<usize>],
+    job: impl FnOnce(&Stage<'_>) -> Result<T>,
+) -> Result<T> {
     let work = WorkFolder::open(&run.folder("steps"), "task")?;
     let (read, dedup) = (run.folder("read"), run.folder("dedup"));
     for folder in [&read, &dedup] {
         fs_err::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+    }
+    let mut elsewhere = BTreeMap::new();
+    if !buckets.is_empty() {
+        let bundles = run.bundles(StageName::Read)?;
+        for range in buckets {
+            elsewhere.extend(bundles.rows(range.clone(), &read)?);
+        }
     }
     job(&Stage {
         plan: run.plan,
         layout: run.layout,
         work: &work,
         read: &read,
+        elsewhere,
         dedup: &dedup,
         threads: run.options.threads,
         memory: run.options.memory / 4 * 3,
@@ -152,11 +172,12 @@ fn settle_dedup(run: &Run<'_>) -> Result<Done> {
 
 fn transfers(run: &Run<'_>) -> Result<Done> {
     let report: DedupReport = settled(run, StageName::SettleDedup)?;
-    let (read, decided) = (run.bundles(StageName::Read)?, run.bundles(StageName::Decide)?);
-    with_stage(run, |stage| {
-        for bucket in run.jobs().filter(|&bucket| report.gives[bucket]) {
-            read.gather(ROWS, bucket..bucket + 1, stage.read)?;
-            decided.gather(DECISIONS, bucket..bucket + 1, stage.dedup)?;
+    let giving = run.jobs().filter(|&bucket| report.gives[bucket]);
+    let giving: Vec<_> = giving.map(|bucket| bucket..bucket + 1).collect();
+    let decided = run.bundles(StageName::Decide)?;
+    with_rows(run, &giving, |stage| {
+        for bucket in &giving {
+            decided.gather(DECISIONS, bucket.clone(), stage.dedup)?;
         }
         dedup_stage::move_texts(stage, &report.gives, run.jobs())
     })?;
@@ -165,7 +186,7 @@ fn transfers(run: &Run<'_>) -> Result<Done> {
 }
 
 /// What the parts of a task came to, by slot.
-type SlotResults = std::collections::BTreeMap<u32, SlotResult>;
+type SlotResults = BTreeMap<u32, SlotResult>;
 
 fn parts(run: &Run<'_>) -> Result<Done> {
     let (read, dedup) = (settled(run, StageName::SettleRead)?, settled(run, StageName::SettleDedup)?);
@@ -173,15 +194,14 @@ fn parts(run: &Run<'_>) -> Result<Done> {
     let jobs = part_jobs(run.layout, &read, &dedup, &SlotNames::new(run.plan, &read)?);
     let jobs = &jobs[run.jobs()];
     let (set, folder) = (run.place.drafts(&run.name(""))?, run.folder("shard"));
-    let (rows, decided) = (run.bundles(StageName::Read)?, run.bundles(StageName::Decide)?);
-    let transfers = run.bundles(StageName::Transfers)?;
-    let results = with_stage(run, |stage| {
-        // Jobs are in the order of their buckets: one range of each bundle, however many jobs a task has.
-        if let (Some(first), Some(last)) = (jobs.first(), jobs.last()) {
-            let buckets = first.bucket..last.bucket + 1;
-            rows.gather(ROWS, buckets.clone(), stage.read)?;
-            decided.gather(DECISIONS, buckets.clone(), stage.dedup)?;
-            transfers.gather(TRANSFERS, buckets, stage.dedup)?;
+    let (decided, transfers) = (run.bundles(StageName::Decide)?, run.bundles(StageName::Transfers)?);
+    // Jobs are in the order of their buckets: one range of each bundle, however many jobs a task has.
+    let ends = jobs.first().zip(jobs.last());
+    let buckets: Vec<_> = ends.map(|(first, last)| first.bucket..last.bucket + 1).into_iter().collect();
+    let results = with_rows(run, &buckets, |stage| {
+        for range in &buckets {
+            decided.gather(DECISIONS, range.clone(), stage.dedup)?;
+            transfers.gather(TRANSFERS, range.clone(), stage.dedup)?;
         }
         let parts = Parts { jobs, set: &set, folder: &folder, read: &read, near: near.as_ref() };
         shard_stage::run(stage, &parts)
