@@ -6,10 +6,12 @@ import contextlib
 import gzip
 import json
 import random
+import resource
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -246,3 +248,14 @@ def test_files_become_tasks_of_about_one_size():
     assert [task.number for task in found] == list(range(found[0].of))
     assert [task.jobs for task in job_tasks("decide", 7, 3)] == [(0, 3), (3, 6), (6, 7)]
     assert job_tasks("decide", 7, 3)[1].name == "bgeprep decide 2/3"
+
+
+def test_a_worker_may_open_as_many_files_as_its_machine_allows(monkeypatch, tmp_path):
+    shared = SimpleNamespace(scratch=str(tmp_path), fingerprint="0" * 32)
+    monkeypatch.setattr(on_ray, "do", lambda *given: resource.getrlimit(resource.RLIMIT_NOFILE))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        assert on_ray._do(shared, None, {}) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

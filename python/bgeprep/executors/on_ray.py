@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import socket
 import tempfile
@@ -210,6 +211,9 @@ def _clear(shared: Shared) -> None:
 
 def _do(shared: Shared, task: Task, inputs: Mapping[str, Sequence[str]]) -> Done:
     """Runs in a worker."""
+    # A task has a file of each earlier task open: some thousands, where a shell's limit is often 1,024.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     folder = _folder(shared)
     folder.mkdir(parents=True, exist_ok=True)
     return do(shared, task, inputs, folder)
