@@ -91,6 +91,8 @@ impl Place {
     pub fn put(&self, file: &Path, name: &str, progress: &Progress) -> Result<()> {
         match &self.kind {
             Kind::Folder(folder) => {
+                // A draft that is gone went with its place: no folder is to come back for it.
+                fs::metadata(file).map_err(Error::io(file, "rename"))?;
                 let to = folder.join(name);
                 let parent = to.parent().unwrap_or(folder);
                 fs::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
@@ -260,5 +262,26 @@ impl PlacedFile {
             Ok(())
         })?;
         Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_is_gone_does_not_come_back() {
+        let folder = tempfile::tempdir().expect("folder");
+        let at = folder.path().join("place");
+        let progress = Arc::new(Progress::default());
+        let place = Place::new(&at, folder.path(), &Stores::new(Arc::clone(&progress), folder.path())).expect("place");
+        assert!(place.draft("read/1").is_err(), "nobody made it yet");
+        fs::create_dir(&at).expect("create");
+        let draft = place.draft("read/1").expect("draft");
+        fs::write(&draft, "left").expect("write");
+        fs::remove_dir_all(&at).expect("remove");
+        assert!(place.put(&draft, "read/1", &progress).is_err());
+        assert!(place.draft("read/2").is_err());
+        assert!(!at.exists());
     }
 }
