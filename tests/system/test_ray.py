@@ -233,6 +233,14 @@ def test_from_a_store_to_a_store_over_connections_that_break(cluster, start, s3,
         assert s3.get_object(Bucket="spread", Key=found[name])["Body"].read() == bytes_there, name
 
 
+JOINED = """
+import sys, time, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+while sum(node["Alive"] for node in ray.nodes()) < 3:
+    time.sleep(0.2)
+"""
+
+
 @pytest.fixture
 def network(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     """A head that does no task and two machines, each with an address of its own, which Ray misses soon."""
@@ -255,6 +263,8 @@ def network(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
             while subprocess.run(listens, check=False, stderr=subprocess.DEVNULL).returncode:
                 assert time.monotonic() < deadline, f"{machine} does not reach {meeting}"
                 time.sleep(0.2)
+        joined = [*machines.on("head"), sys.executable, "-W", "ignore", "-c", JOINED, meeting]
+        subprocess.run(joined, env=environment | TOKEN, check=True, timeout=120, capture_output=True)
         yield machines
 
 
