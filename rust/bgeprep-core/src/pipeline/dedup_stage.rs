@@ -173,9 +173,10 @@ pub(super) fn gather_families(stage: &Stage<'_>, near: &NearTables, jobs: Range<
 fn move_texts_of(stage: &Stage<'_>, bucket: usize, transfers: &Spill, gate: &Gate) -> Result<()> {
     let rows = stage.rows(bucket)?;
     let decisions_path = path(stage.dedup, DECISIONS, bucket);
-    let _pass = gate.enter(rows.raw_size()? + 2 * size(&decisions_path)?);
+    let raw = rows.raw_size()?;
+    let _pass = gate.enter(raw + 2 * size(&decisions_path)?);
     let decisions = Decision::decode_all(&load(&decisions_path)?);
-    let rows = SortedRows::open(&rows, stage.memory / 2)?;
+    let rows = SortedRows::open(&rows, raw, stage.memory / 2)?;
     let (mut scratch, mut bytes) = (Vec::new(), Vec::new());
     for position in 0..rows.len() {
         let body = rows.body(position, &mut scratch)?;

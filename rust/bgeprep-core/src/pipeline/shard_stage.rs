@@ -173,10 +173,11 @@ fn write_part(
     let decisions_path = path(stage.dedup, DECISIONS, job.bucket);
     let transfers_path = path(stage.dedup, TRANSFERS, job.bucket);
     let beside = 2 * size(&decisions_path)? + 2 * size(&transfers_path)?;
-    let _pass = gate.enter(packed.raw_size()? + beside);
+    let raw = packed.raw_size()?;
+    let _pass = gate.enter(raw + beside);
     let decisions = Decision::decode_all(&load(&decisions_path)?);
     let transfers = Transfer::decode_all(&load(&transfers_path)?)?;
-    let rows = SortedRows::open(&packed, stage.memory)?;
+    let rows = SortedRows::open(&packed, raw, stage.memory)?;
     let expected = parts.read.bucket_rows[job.bucket];
     if rows.len() as u64 != expected {
         let message = format!(

@@ -35,10 +35,10 @@ struct Entry {
 }
 
 impl SortedRows {
-    /// Opens a packed bucket. Rows of at most `memory` bytes are held; else they are unpacked into a
-    /// file beside the bucket, which has no name any more, and each is read when asked for.
-    pub fn open(packed: &Packed, memory: u64) -> Result<Self> {
-        let bytes = packed.raw_size()?;
+    /// Opens a packed bucket, whose rows come to `bytes` ([`Packed::raw_size`], which whoever shares out memory has
+    /// asked for already). Rows of at most `memory` bytes are held; else they are unpacked into a file beside the
+    /// bucket, which has no name any more, and each is read when asked for.
+    pub fn open(packed: &Packed, bytes: u64, memory: u64) -> Result<Self> {
         let mut index = Vec::new();
         let mut offset = 0;
         let body = if bytes <= memory {
@@ -150,9 +150,12 @@ mod tests {
         }
         let (empty, full) = (spill.path(0), spill.path(1));
         spill.finish().expect("finish");
-        assert!(SortedRows::open(&Packed::open(&empty).expect("file"), 0).expect("open").is_empty());
+        let empty = Packed::open(&empty).expect("file");
+        assert!(SortedRows::open(&empty, empty.raw_size().expect("size"), 0).expect("open").is_empty());
+        let full = Packed::open(&full).expect("file");
+        let bytes = full.raw_size().expect("size");
         for memory in [0, u64::MAX] {
-            let rows = SortedRows::open(&Packed::open(&full).expect("file"), memory).expect("open");
+            let rows = SortedRows::open(&full, bytes, memory).expect("open");
             assert_eq!(rows.len(), 500);
             let mut scratch = Vec::new();
             for position in 0..500 {

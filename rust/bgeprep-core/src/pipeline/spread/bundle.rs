@@ -79,8 +79,9 @@ impl BundleWriter {
         match File::open(file) {
             Ok(mut from) => {
                 self.out.flush().map_err(Error::io(&self.path, "write"))?;
-                // From file to file the kernel copies; nothing passes through this process.
-                self.at += std::io::copy(&mut from, self.out.get_mut()).map_err(Error::io(file, "copy"))?;
+                // From file to file the kernel copies; nothing passes through this process. What can fail is the disk
+                // that is written to.
+                self.at += std::io::copy(&mut from, self.out.get_mut()).map_err(Error::io(&self.path, "write"))?;
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::io(file, "read")(error)),

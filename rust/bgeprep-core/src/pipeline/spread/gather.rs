@@ -36,16 +36,17 @@ impl Bundles {
     /// The rows of a range of buckets: pieces of the bundles where they are files that this machine sees; out of a store
     /// they are put together as spill files in `folder`.
     pub fn rows(&self, range: Range<usize>, folder: &Path) -> Result<BTreeMap<usize, Packed>> {
-        if self.0.iter().any(|bundle| bundle.file().is_none()) {
+        let files: Option<Vec<_>> = self.0.iter().map(Bundle::file).collect();
+        let Some(files) = files else {
             self.gather(ROWS, range, folder)?;
             return Ok(BTreeMap::new());
-        }
+        };
         let none = |bucket| (bucket, Packed::new(path(folder, ROWS, bucket)));
         let mut rows: BTreeMap<usize, Packed> = range.clone().map(none).collect();
-        for bundle in &self.0 {
+        for (bundle, file) in self.0.iter().zip(files) {
             let (mut at, ends) = bundle.bounds(ROWS, range.clone())?;
             for (packed, end) in rows.values_mut().zip(ends) {
-                if let (Some(file), true) = (bundle.file(), end > at) {
+                if end > at {
                     packed.push(file, at..end);
                 }
                 at = end;
