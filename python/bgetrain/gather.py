@@ -12,6 +12,7 @@ keeps the gradient of the rank's own rows gives another, wrong direction.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -98,6 +99,10 @@ def join(*, use_cpu: bool, timeout_seconds: int) -> Ranks:
     if on_gpu:
         torch.cuda.set_device(device)
     if world_size > 1:
+        # Its defaults are the group of the moment when it is imported, and transformers imports it: after this line
+        # they would keep the group, with its threads, beyond `leave`. A thread that lets go of a tensor while the
+        # interpreter ends aborts the process.
+        importlib.import_module("torch.distributed.nn.functional")
         # counts, keys and flags stay on the CPU and travel by gloo, so that they never wait for the GPU
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
