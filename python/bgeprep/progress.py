@@ -43,6 +43,9 @@ class Progress:
             return
         self._drawn = now
         seconds = now - self._started
+        if stage == "join":
+            self._write(f"join   waiting for a machine that can do tasks  {seconds:.0f} s")
+            return
         if stage == "upload":
             share = parts_done / parts_total if parts_total else 0.0
             rate = f"{parts_done}/{parts_total} files"

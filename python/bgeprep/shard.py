@@ -158,7 +158,7 @@ def shard(
         task_bytes: bytes of input text that a Ray task works on, about.
 
     Raises:
-        ConfigError: a setting that cannot work, or that Ray cannot do yet.
+        ConfigError: a setting that cannot work, or a cluster that is too small.
         ExecutorError: a Ray task that could not be done, however often it was begun.
         CorpusError: input that cannot be used at all, too many unreadable rows, or pairs without a score.
         ShardError: `out` holds another complete set, or another run is writing there; or a set that is read is damaged.

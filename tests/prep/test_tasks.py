@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import json
 import random
 import resource
@@ -12,13 +13,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 import bgeprep
 from bgeprep.executors import on_ray
-from bgeprep.executors.tasks import Done, Shared, Task, do, job_tasks, read_tasks
+from bgeprep.executors.on_ray import RayPool
+from bgeprep.executors.tasks import Done, Limits, Shared, Task, do, job_tasks, read_tasks
+from bgeprep.progress import Progress
+from tests.prep.test_scores import scored, write_scores
+
+if TYPE_CHECKING:
+    from bgeprep.shard import Report
 
 WORDS = [f"word{number}" for number in range(4000)]
 TASK_BYTES = 256 << 10
@@ -73,7 +80,7 @@ class Hands:
     stop_at = ""
     tidied = False
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, report: Report | None) -> None:
         self.shared = shared
         self.chance = random.Random(len(Hands.seen))
 
@@ -196,16 +203,64 @@ def test_rows_that_are_mostly_unreadable_end_the_run_with_the_words_of_the_local
     assert Hands.done["read"] < len(read_tasks([400_000] * 4, 128 << 10))
 
 
-def test_what_one_machine_alone_can_do_is_refused(pairs, tmp_path):
-    made = bgeprep.shard(pairs / "small", tmp_path / "set", config=bgeprep.PrepConfig())
-    for inputs, config, message in [
-        (made.path, None, "in: shard sets are read and compared with by one machine only"),
-        (pairs / "small", bgeprep.PrepConfig(against=(str(made.path),)), "in: shard sets"),
-        (pairs / "small", bgeprep.PrepConfig(scores=bgeprep.ScoresConfig(path=str(tmp_path), min_score=0.5)), "scores"),
-    ]:
-        with pytest.raises((bgeprep.ConfigError, bgeprep.CorpusError), match=message):
-            bgeprep.shard(inputs, tmp_path / "refused", config=config, executor="ray")
-    assert not (tmp_path / "refused").exists() or not any((tmp_path / "refused").iterdir())
+@pytest.fixture(scope="module")
+def sets(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two sets with clusters of their own that share queries and passages, equal and near; and scores of the first."""
+    folder = tmp_path_factory.mktemp("sets")
+    sources = configured("near", pairs).sources
+    for name, chosen in [("first", sources[:1]), ("second", sources[1:])]:
+        config = bgeprep.PrepConfig(shard=CONFIG.shard, sources=chosen)
+        bgeprep.shard(out=folder / name, config=config, threads=2)
+    rows = scored(folder / "first", lambda query, pos: len(query + pos) % 100 / 100)
+    for name, every in [("scores", rows), ("some scores", rows[::2])]:
+        write_scores(folder / name, every)
+    return {path.name: path for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "mode", "settings"),
+    [
+        (["first"], "auto", {"scores": "scores"}),
+        (["first"], "near", {}),
+        (["first", "second"], "near", {}),
+        (["first", "second", "raw"], "exact", {"scores": "some scores", "missing": "keep"}),
+        (["raw"], "near", {"against": "first"}),
+        (["second", "raw"], "exact", {"against": "first"}),
+    ],
+)
+def test_sets_and_scores_are_read_as_threads_read_them(inputs, mode, settings, pairs, sets, tmp_path):
+    scores = bgeprep.ScoresConfig()
+    if "scores" in settings:
+        path, missing = str(sets[settings["scores"]]), settings.get("missing", "error")
+        scores = bgeprep.ScoresConfig(path=path, min_score=0.3, missing=missing)
+    against = (str(sets[settings["against"]]),) if "against" in settings else ()
+    dedup = bgeprep.DedupConfig(mode=mode)
+    config = bgeprep.PrepConfig(dedup=dedup, shard=CONFIG.shard, scores=scores, against=against)
+    found = [{**sets, "raw": pairs / "small"}[name] for name in inputs]
+    local = bgeprep.shard(found, tmp_path / "local", config=config, threads=2, memory="64MiB")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    shared = {"executor": "ray", "tmp": scratch, "memory": "64MiB", "task_bytes": TASK_BYTES}
+    result = bgeprep.shard(found, tmp_path / "spread", config=config, **shared)
+    assert same(tmp_path / "local", tmp_path / "spread")
+    assert (result.hash, result.rows_read, result.rows_kept) == (local.hash, local.rows_read, local.rows_kept)
+    assert local.rows_kept > 0
+    assert local.rows_kept < local.rows_read or (inputs, mode) == (["first"], "near")
+    assert min(Hands.done[stage] for stage in ("read", "decide", "parts")) > 1
+    # Alone and without dedup a set keeps its batching keys; otherwise they are brought together.
+    expected = {"scores": "scores" in settings, "unite": mode != "auto"}
+    assert {stage: Hands.done[stage] > 0 for stage in expected} == expected
+    assert not list(scratch.iterdir())
+
+
+def test_pairs_without_a_score_end_the_run_with_the_words_of_the_local_one(sets, tmp_path):
+    scores = bgeprep.ScoresConfig(path=str(sets["some scores"]), min_score=0.3)
+    messages, config = [], bgeprep.PrepConfig(scores=scores)
+    for executor in ("threads", "ray"):
+        with pytest.raises(bgeprep.CorpusError, match=r"pairs have no score, the first at .*large.jsonl:") as error:
+            bgeprep.shard(sets["first"], tmp_path / executor, config=config, executor=executor, tmp=tmp_path)
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
 
 
 @pytest.mark.parametrize(
@@ -248,6 +303,21 @@ def test_files_become_tasks_of_about_one_size():
     assert [task.number for task in found] == list(range(found[0].of))
     assert [task.jobs for task in job_tasks("decide", 7, 3)] == [(0, 3), (3, 6), (6, 7)]
     assert job_tasks("decide", 7, 3)[1].name == "bgeprep decide 2/3"
+
+
+def test_machines_that_are_on_their_way_are_waited_for_and_spoken_of(monkeypatch):
+    ray = pytest.importorskip("ray")
+    head, machine = ({"Alive": True, "Resources": {"CPU": cpus, "memory": 2 << 30}} for cpus in (0, 2))
+    answers = iter([[head], [head], [head, machine]])
+    monkeypatch.setattr(ray, "nodes", lambda: next(answers))
+    monkeypatch.setattr(on_ray.time, "sleep", lambda seconds: None)
+    said: list[tuple[Any, ...]] = []
+    most = RayPool._check(Limits(task_bytes=1, memory=1 << 30, threads=1), lambda *words: said.append(words))
+    assert [stage for stage, *_ in said] == ["join", "join"]
+    assert most == (2 << 30) - on_ray.PROCESS_BYTES
+    stream = io.StringIO()
+    Progress(stream, every=0)(*said[0])
+    assert stream.getvalue().startswith("join   waiting for a machine")
 
 
 def test_a_worker_may_open_as_many_files_as_its_machine_allows(monkeypatch, tmp_path):

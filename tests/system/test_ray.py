@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.prep.test_scores import scored, write_scores
 from tests.prep.test_tasks import CONFIG, content, same, written
 from tests.system.conftest import KEYS
 from tests.system.faults import FaultyProxy, every_request_fails_first, no_fault
@@ -225,12 +226,28 @@ def test_from_a_store_to_a_store_over_connections_that_break(cluster, start, s3,
     finally:
         proxy.schedule = no_fault
     assert {method for method, _ in proxy.faults} >= {"GET", "HEAD", "PUT"}
-    listed = s3.list_objects_v2(Bucket="spread", Prefix="out/")["Contents"]
-    found = {entry["Key"].removeprefix("out/"): entry["Key"] for entry in listed}
-    expected = content(tmp_path / "local")
+    assert same_there(s3, "out/", tmp_path / "local")
+
+
+def same_there(s3, prefix, folder) -> bool:
+    listed = s3.list_objects_v2(Bucket="spread", Prefix=prefix)["Contents"]
+    found = {entry["Key"].removeprefix(prefix): entry["Key"] for entry in listed}
+    expected = content(folder)
     assert set(found) == {*expected, "run.json"}, "nothing is left of the tasks"
     for name, bytes_there in expected.items():
         assert s3.get_object(Bucket="spread", Key=found[name])["Body"].read() == bytes_there, name
+    return True
+
+
+def test_a_set_that_is_filtered_by_scores_goes_to_a_store(cluster, start, s3, local, tmp_path):
+    """What tasks look up, the table of scores and the batching keys of the set, comes out of the store once."""
+    scores = write_scores(tmp_path / "scores", scored(local, lambda query, pos: len(query + pos) % 100 / 100))
+    s3.create_bucket(Bucket="spread")
+    flags = ["--in", str(local), "--scores", str(scores), "--min-score", "0.3", "--shard.part_bytes", "1000000"]
+    finish(start(tmp_path / "local", *flags, "--threads", "1"))
+    address = ["--executor", "ray", "--address", cluster.address, "--task-bytes", "2000000"]
+    finish(start("s3://spread/scored", *flags, *address))
+    assert same_there(s3, "scored/", tmp_path / "local")
 
 
 JOINED = """

@@ -24,6 +24,8 @@ from bgeprep.executors.tasks import Done, Limits, Shared, Task, do
 if TYPE_CHECKING:
     import ray
 
+    from bgeprep.shard import Report
+
 __all__ = ["RayPool", "connected"]
 
 PROCESS_BYTES = 256 << 20
@@ -94,15 +96,16 @@ class RayPool:
 
     Args:
         shared: what all tasks have in common.
+        report: told that the cluster is waited for.
     """
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, report: Report | None) -> None:
         """Sends what all tasks have in common."""
         import ray
 
         limits = shared.limits
         self._shared = ray.put(shared)
-        self._most = self._check(limits)
+        self._most = self._check(limits, report)
         self._do: Any = ray.remote(
             num_cpus=limits.threads,
             memory=limits.memory + PROCESS_BYTES,
@@ -111,7 +114,7 @@ class RayPool:
         )(_do)
 
     @staticmethod
-    def _check(limits: Limits) -> int:
+    def _check(limits: Limits, report: Report | None) -> int:
         """The most memory that a task can have; an error if a usual one fits nowhere, and would wait for ever."""
         import ray
 
@@ -123,6 +126,8 @@ class RayPool:
             if able or time.monotonic() > deadline:
                 break
             # A head that does no task, whose machines are still on their way.
+            if report:
+                report("join", 0, 0, 0, 0, 0, 0, 0)
             time.sleep(0.5)
         fitting = [node for node in able if node.get("memory", 0) >= wanted]
         if not fitting:

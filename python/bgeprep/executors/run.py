@@ -78,20 +78,17 @@ def make(
     """Makes the set `out`, a folder or a URL, on a cluster: the bytes that a run on one machine would write.
 
     Raises:
-        ConfigError: no cluster, one that is too small, or what only a run on one machine can do.
+        ConfigError: no cluster, or one that is too small.
         ExecutorError: a task whose worker died each time it was begun.
         CorpusError, ShardError, OSError: as a run on one machine.
     """
     benchmarks, scores = filters
-    if scores:
-        raise ConfigError(
-            "scores.path: rows are filtered by scores by one machine only; hint: leave out --executor ray"
-        )
     work = f"{out}/.work" if is_url(out) else str(Path(out).absolute() / ".work")
     shared = Shared(
         settings=settings,
         sources=[_absolute(source) for source in sources],
         benchmarks=[_absolute_benchmark(one) for one in benchmarks],
+        scores=_absolute_scores(scores),
         resolved=resolved,
         fingerprint=fingerprint,
         log=log,
@@ -108,7 +105,7 @@ def make(
         if lock:
             Path(shared.place).mkdir(parents=True, exist_ok=True)
         with on_ray.connected(cluster.address), tempfile.TemporaryDirectory() as own:
-            pool = on_ray.RayPool(shared)
+            pool = on_ray.RayPool(shared, report)
             made = carry_out(shared, sizes, pool, report, bool(lock and lock.resumed))
             pool.tidy()
             if not lock:
@@ -123,7 +120,9 @@ def make(
 def _absolute(source: Source) -> Source:
     """The source with paths that are the same wherever a task runs, and without what cannot travel."""
     files = (
-        file if is_url(os.fspath(file.path)) else dataclasses.replace(file, path=Path(file.path).absolute())
+        file
+        if is_url(os.fspath(file.path))
+        else dataclasses.replace(file, path=Path(file.path).absolute(), set=file.set and file.set.absolute())
         for file in source.files
     )
     return dataclasses.replace(source, files=tuple(files), stream=None)
@@ -132,3 +131,9 @@ def _absolute(source: Source) -> Source:
 def _absolute_benchmark(benchmark: Benchmark) -> Benchmark:
     files = tuple(dataclasses.replace(file, path=Path(file.path).absolute()) for file in benchmark.files)
     return dataclasses.replace(benchmark, files=files)
+
+
+def _absolute_scores(scores: Scores | None) -> Scores | None:
+    if scores is None:
+        return None
+    return dataclasses.replace(scores, files=tuple(file.absolute() for file in scores.files))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bgeprep.config import PrepConfig
     from bgeprep.exclude import Benchmark
     from bgeprep.inputs import Source
+    from bgeprep.scores import Scores
     from bgeprep.shard import Made, Report
 
 __all__ = [
@@ -76,6 +77,7 @@ class Shared:
         settings: the config.
         sources: the sources, with absolute paths.
         benchmarks: what is kept out of the set.
+        scores: the filter by scores, if there is to be one.
         resolved: the config as the manifest shows it.
         fingerprint: of input listing and config.
         log: what `run.json` says.
@@ -90,6 +92,7 @@ class Shared:
     settings: PrepConfig
     sources: list[Source]
     benchmarks: list[Benchmark]
+    scores: Scores | None
     resolved: str
     fingerprint: str
     log: str
@@ -99,6 +102,11 @@ class Shared:
     partitions: int
     limits: Limits
     version: str = _native.__version__
+
+    @property
+    def plan(self) -> tuple[PrepConfig, list[Source], tuple[list[Benchmark], Scores | None], str]:
+        """What the compiled half takes of a run."""
+        return self.settings, self.sources, (self.benchmarks, self.scores), self.resolved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,19 +146,24 @@ class Done:
     rows_kept: int = 0
     parts: int = 0
     bytes: int = 0
+    clusters: int = 0
     hash: str = ""
     empty_files: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
 class Cut(TypedDict):
-    """How a plan is cut, as the compiled half tells it: text bytes of each file, and how many jobs there are."""
+    """How a plan is cut, as the compiled half tells it.
+
+    Text bytes of each file, how many jobs there are, and whether sets have batching keys to be brought together.
+    """
 
     files: list[int]
     buckets: int
     partitions: int
     bands: int
     text_bytes: int
+    unite: bool
 
 
 class Pool(Protocol):
@@ -195,10 +208,7 @@ def do(shared: Shared, task: Task, inputs: Mapping[str, Sequence[str]], scratch:
         "place": shared.place,
         "partitions": shared.partitions,
     }
-    text = _native.run_task(
-        shared.settings, shared.sources, (shared.benchmarks, None), shared.resolved, options, json.dumps(described)
-    )
-    return _done(text)
+    return _done(_native.run_task(*shared.plan, options, json.dumps(described)))
 
 
 def _done(text: str) -> Done:
@@ -224,10 +234,9 @@ def cut(shared: Shared) -> tuple[Cut, Shared]:
     """How many jobs each stage has; and `shared` with the number of key partitions that its limits ask for.
 
     Raises:
-        ConfigError: what only a run on one machine can do.
+        ShardError: a set that is read is absent or damaged.
     """
-    given = (shared.settings, shared.sources, (shared.benchmarks, None), shared.resolved)
-    sizes = _native.cut(*given, None)
+    sizes = _native.cut(*shared.plan, None)
     partitions = min(max(sizes["partitions"], -(-sizes["text_bytes"] // shared.limits.task_bytes)), MOST_PARTITIONS)
     sizes["partitions"] = partitions
     return sizes, replace(shared, partitions=partitions)
@@ -278,7 +287,10 @@ def carry_out(shared: Shared, sizes: Cut, pool: Pool, report: Report | None, res
     buckets, partitions, bands = sizes["buckets"], sizes["partitions"], sizes["bands"]
     # A source has buckets for each task that its rows may have, and rows of one as a rule.
     bucket = each(max(buckets // TASK_KINDS, 1))
-    run.stage(read_tasks(sizes["files"], limits.task_bytes), [])
+    scores = ["scores"] if shared.scores else []
+    if scores:
+        run.stage(job_tasks("scores", 1), [])
+    run.stage(read_tasks(sizes["files"], limits.task_bytes), scores)
     settled = run.stage(job_tasks("settle-read", 1), ["read"])
     tables: list[str] = []
     if bands:
@@ -296,9 +308,14 @@ def carry_out(shared: Shared, sizes: Cut, pool: Pool, report: Report | None, res
     run.stage(job_tasks("decide", partitions, each(partitions)), decide)
     dedup = run.stage(job_tasks("settle-dedup", 1), ["settle-read", "decide"])
     settle = ["settle-read", "settle-dedup"]
+    united: list[str] = []
+    if sizes["unite"]:
+        # clustered texts with their keys, to sort and to join; a quarter of a task's memory is for other things
+        run.stage(job_tasks("unite", 2, memory=max(limits.memory, 4 * settled[0].clusters)), ["read", *tables])
+        united = ["unite"]
     run.stage(job_tasks("transfers", buckets, bucket), ["read", "decide", *settle])
     parts = job_tasks("parts", dedup[0].parts, bucket)
-    run.stage(parts, ["read", "decide", "transfers", *settle, *tables])
+    run.stage(parts, ["read", "decide", "transfers", *settle, *tables, *united])
     last = run.stage(job_tasks("commit", 1), ["read", "parts", *settle, *tables])[0]
     return {
         "hash": last.hash,

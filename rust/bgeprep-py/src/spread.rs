@@ -23,6 +23,7 @@ pub(crate) struct Cut {
     partitions: usize,
     bands: usize,
     text_bytes: u64,
+    unite: bool,
 }
 
 /// How many jobs the stages of a plan have, with so many key partitions or as many as its size asks for.
@@ -38,8 +39,8 @@ pub(crate) fn cut(
 ) -> PyResult<Cut> {
     ask(py, PathBuf::from("."), |stores, _| {
         let plan = plan(config, sources, filters, resolved, stores)?;
-        let spread::Cut { files, buckets, partitions, bands, text_bytes } = spread::cut(&plan, partitions)?;
-        Ok(Cut { files, buckets, partitions, bands, text_bytes })
+        let spread::Cut { files, buckets, partitions, bands, text_bytes, unite } = spread::cut(&plan, partitions)?;
+        Ok(Cut { files, buckets, partitions, bands, text_bytes, unite })
     })
 }
 

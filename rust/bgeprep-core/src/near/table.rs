@@ -57,6 +57,9 @@ pub struct Member {
 }
 
 impl Member {
+    /// Bytes of an encoded member.
+    pub const BYTES: u64 = 16;
+
     /// Appends the member to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.key.to_le_bytes());

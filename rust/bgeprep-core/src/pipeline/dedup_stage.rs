@@ -42,7 +42,7 @@ pub fn run(stage: &Stage<'_>, near: Option<&NearTables>) -> Result<DedupReport> 
         stage.work.once("families", || gather_families(stage, near, 0..partitions))?;
     }
     if stage.layout.unite_keys {
-        unite::run(stage.read, &stage.dedup.join(CLUSTERS), near)?;
+        unite::run(stage.read, &stage.dedup.join(CLUSTERS), near, stage.memory)?;
     }
     let report = decide(stage, near, 0..partitions)?;
     move_texts(stage, &report.gives, 0..buckets)?;

@@ -31,6 +31,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use crate::config::{DedupMode, PrepPlan, RunOptions};
+use crate::dedup::unite::CLUSTERS;
 use crate::exclude::Benchmarks;
 use crate::near::table::NearTables;
 use crate::pair::Task;
@@ -126,7 +127,9 @@ pub fn run(plan: &PrepPlan, options: &RunOptions, progress: &Progress) -> Result
         return Err(nothing_kept(plan, &read, &dedup));
     }
     let set = options.out.join(".work").join("set");
-    let parts = Parts { jobs: &jobs, set: &set, folder: &shard_folder, read: &read, near: tables };
+    let united = layout.unite_keys.then(|| NearTables::open(&dedup_folder.join(CLUSTERS))).transpose()?;
+    let united = united.as_ref();
+    let parts = Parts { jobs: &jobs, set: &set, folder: &shard_folder, read: &read, near: tables, united };
     let results = shard_stage::run(&stage, &parts)?;
     let shard_rejects = shard_folder.join(shard_stage::REJECTS);
 

@@ -159,10 +159,7 @@ pub fn run(
     let all: Vec<FileShare> = (0..layout.files.len()).map(FileShare::whole).collect();
     let mut report = read_share((plan, layout), &all, filters, options, (folder, rejects), progress)?;
     settle(plan, layout, &mut report)?;
-    if let Some(filter) = &filters.scores {
-        let origins = Origins::open(layout, folder)?;
-        filter.check(report.scores.get_or_insert_default(), |row| origins.of(row))?;
-    }
+    check_scores(plan, layout, &mut report, folder)?;
     Ok(report)
 }
 
@@ -180,6 +177,18 @@ pub(super) fn settle(plan: &PrepPlan, layout: &BucketLayout, report: &mut ReadRe
         report.benchmarks[benchmark as usize].hits = hits;
     }
     Ok(())
+}
+
+/// Stops a run that may miss no score and did; `folder` holds what records say of their origin.
+pub(super) fn check_scores(
+    plan: &PrepPlan,
+    layout: &BucketLayout,
+    report: &mut ReadReport,
+    folder: &Path,
+) -> Result<()> {
+    let Some(rules) = &plan.scores else { return Ok(()) };
+    let origins = Origins::open(layout, folder)?;
+    report.scores.get_or_insert_default().check(rules, |row| origins.of(row))
 }
 
 /// Reads some shares of files; each file is in one of them at most.

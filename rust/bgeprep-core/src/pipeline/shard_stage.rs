@@ -15,7 +15,6 @@ use super::lengths::LengthCounts;
 use super::read_stage::{ROWS, ReadReport};
 use super::rejects::{Reject, RejectSink, Twin};
 use super::stage::Stage;
-use crate::dedup::unite::CLUSTERS;
 use crate::dedup::{Action, Decision};
 use crate::near::table::NearTables;
 use crate::report::{Reason, RejectPart, Similarity, Tally};
@@ -92,6 +91,8 @@ pub struct Parts<'a> {
     pub read: &'a ReadReport,
     /// Clusters of texts, where near dedup ran.
     pub near: Option<&'a NearTables>,
+    /// Clusters of shard sets brought together, where there are some.
+    pub united: Option<&'a NearTables>,
 }
 
 /// Writes all parts below `set`, or goes on with what a killed run left there; what they came to, by slot.
@@ -115,13 +116,12 @@ pub fn run(stage: &Stage<'_>, parts: &Parts<'_>) -> Result<BTreeMap<u32, SlotRes
         results.entry(jobs[at].slot).or_default().merge(known[0].clone());
     }
     let results = Mutex::new(results);
-    let united = stage.layout.unite_keys.then(|| NearTables::open(&stage.dedup.join(CLUSTERS))).transpose()?;
     let gate = Gate::new(stage.memory);
     stage.begin(jobs.len());
     for_each(stage.threads, jobs.len(), |index| {
         let job = &jobs[index];
         if !found.done.contains_key(&index) {
-            let result = write_part(stage, parts, job, united.as_ref(), &rejects, &gate)?;
+            let result = write_part(stage, parts, job, &rejects, &gate)?;
             let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             results.entry(job.slot).or_default().merge(result.clone());
             drop(results);
@@ -165,7 +165,6 @@ fn write_part(
     stage: &Stage<'_>,
     parts: &Parts<'_>,
     job: &PartJob,
-    united: Option<&NearTables>,
     rejects: &RejectSink,
     gate: &Gate,
 ) -> Result<SlotResult> {
@@ -190,7 +189,12 @@ fn write_part(
     let mut part = Part {
         stage,
         job,
-        keys: KeySource { kept: stage.layout.keep_keys, near: parts.near, united, task: stage.layout.task(job.bucket) },
+        keys: KeySource {
+            kept: stage.layout.keep_keys,
+            near: parts.near,
+            united: parts.united,
+            task: stage.layout.task(job.bucket),
+        },
         writer: match job.path(parts.set) {
             Some(file) => Some(PartWriter::create_of(parts.read.kind(), &file, &job.source)?),
             None => None,

@@ -57,6 +57,27 @@ impl ScoreCounts {
         }
     }
 
+    /// The error of a run that may miss no score and did; `origin` gives a row's raw file and line.
+    ///
+    /// # Errors
+    /// `Corpus` with the first rows without a score; what `origin` says.
+    pub fn check<'a>(&self, rules: &ScoreRules, origin: impl Fn(RowId) -> Result<(&'a str, u64)>) -> Result<()> {
+        if rules.missing != MissingScores::Error || self.missing == 0 {
+            return Ok(());
+        }
+        let places = self.first_missing.iter().map(|&(file, line)| {
+            let (file, line) = origin(RowId { file, line })?;
+            Ok(format!("{file}:{line}"))
+        });
+        let places = places.collect::<Result<Vec<_>>>()?.join(", ");
+        let (missing, pairs) = (self.missing, self.pairs);
+        let message = format!(
+            "{missing} of {pairs} (query, positive) pairs have no score, the first at {places}; hint: score this input \
+             with the cleaning rules of this run, or say --missing-scores keep or drop"
+        );
+        Err(Error::corpus(&rules.path, None, message))
+    }
+
     /// What the manifest says of the filter.
     pub fn report(&self, rules: &ScoreRules) -> ScoreReport {
         ScoreReport {
@@ -131,26 +152,5 @@ impl ScoreFilter {
         }
         counts.below += 1;
         Some((Reason::LowScore, format!("score {score} is below {}", self.rules.min_score)))
-    }
-
-    /// The error of a run that may miss no score and did; `origin` gives a row's raw file and line.
-    ///
-    /// # Errors
-    /// `Corpus` with the first rows without a score; what `origin` says.
-    pub fn check<'a>(&self, counts: &ScoreCounts, origin: impl Fn(RowId) -> Result<(&'a str, u64)>) -> Result<()> {
-        if self.rules.missing != MissingScores::Error || counts.missing == 0 {
-            return Ok(());
-        }
-        let places = counts.first_missing.iter().map(|&(file, line)| {
-            let (file, line) = origin(RowId { file, line })?;
-            Ok(format!("{file}:{line}"))
-        });
-        let places = places.collect::<Result<Vec<_>>>()?.join(", ");
-        let (missing, pairs) = (counts.missing, counts.pairs);
-        let message = format!(
-            "{missing} of {pairs} (query, positive) pairs have no score, the first at {places}; hint: score this input \
-             with the cleaning rules of this run, or say --missing-scores keep or drop"
-        );
-        Err(Error::corpus(&self.rules.path, None, message))
     }
 }

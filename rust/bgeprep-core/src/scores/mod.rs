@@ -14,4 +14,4 @@ mod parquet;
 mod table;
 
 pub use filter::{ScoreCounts, ScoreFilter};
-pub use table::ScoreTable;
+pub use table::{SCORES, ScoreTable};

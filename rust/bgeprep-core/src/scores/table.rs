@@ -18,6 +18,9 @@ use super::parquet;
 use crate::shard::map::map;
 use crate::{Error, Result};
 
+/// Name of the table's file, in its folder.
+pub const SCORES: &str = "scores";
+
 /// Most runs that are open at once.
 const FAN_IN: usize = 100;
 
@@ -49,7 +52,7 @@ pub struct ScoreTable {
 }
 
 impl ScoreTable {
-    /// Makes `folder`/`scores` of the files, holding about `memory` bytes; `check` may stop it. A pair that has several
+    /// Makes the table of the files in `folder`, holding about `memory` bytes; `check` may stop it. A pair that has several
     /// scores has the highest of them; one whose score is null or NaN has none.
     ///
     /// # Errors
@@ -81,12 +84,12 @@ impl ScoreTable {
             runs.push(merged);
             round += 1;
         }
-        merge(&runs, &folder.join("scores"))
+        merge(&runs, &folder.join(SCORES))
     }
 
     /// Opens the table that [`make`](Self::make) left in `folder`.
     pub fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join("scores");
+        let path = folder.join(SCORES);
         let bytes = fs::metadata(&path).map_err(Error::io(&path, "read"))?.len();
         Ok(Self { entries: map(&path, bytes)? })
     }

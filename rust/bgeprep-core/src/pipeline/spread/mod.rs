@@ -6,9 +6,9 @@
 //! Whoever hands out tasks knows their stages and numbers, and no more of what is in them.
 //!
 //! ```text
-//! read ─► settle-read ─► candidates ─► components ─► texts ─► verify ─► tables ─► families ─┐
-//!              └────────────────────────────── without near dedup ─────────────────────────┴► decide
-//!  commit ◄─ parts ◄─ transfers ◄─ settle-dedup ◄─ decide
+//! scores ─► read ─► settle-read ─► candidates ─► components ─► texts ─► verify ─► tables ─► families ─┐
+//!                       └─────────────────────────── without near dedup ────────────────────────────┴► decide
+//!  commit ◄─ parts ◄─ transfers ◄─ unite ◄─ settle-dedup ◄─ decide
 //! ```
 
 pub mod bundle;
@@ -39,6 +39,8 @@ use place::Place;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StageName {
+    /// Files of scores → one sorted table, where rows are filtered by scores.
+    Scores,
     /// Shares of files → rows by bucket, keys by partition, sketches by band.
     Read,
     /// All reports of reading → one, judged.
@@ -59,6 +61,8 @@ pub enum StageName {
     Decide,
     /// All reports of deciding → one.
     SettleDedup,
+    /// A space → batching keys of shard sets brought together, where sets are read.
+    Unite,
     /// Buckets → texts that go to rows of other buckets.
     Transfers,
     /// Parts → files of the set.
@@ -71,6 +75,7 @@ impl StageName {
     /// The name that tasks and bundles carry.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Scores => "scores",
             Self::Read => "read",
             Self::SettleRead => "settle-read",
             Self::Candidates => "candidates",
@@ -81,6 +86,7 @@ impl StageName {
             Self::Families => "families",
             Self::Decide => "decide",
             Self::SettleDedup => "settle-dedup",
+            Self::Unite => "unite",
             Self::Transfers => "transfers",
             Self::Parts => "parts",
             Self::Commit => "commit",
@@ -131,6 +137,8 @@ pub struct Done {
     /// Bytes of the bundle.
     #[serde(default)]
     pub bytes: u64,
+    /// Bytes that the stage `unite` reads of one space at most, told by `settle-read`.
+    pub clusters: u64,
     /// Identifies the set; told by `commit`.
     pub hash: String,
     /// Files without a record; told by `settle-read`.
@@ -172,12 +180,14 @@ pub struct Cut {
     pub bands: usize,
     /// Bytes of text that the input is taken to hold.
     pub text_bytes: u64,
+    /// Whether batching keys of shard sets have to be brought together.
+    pub unite: bool,
 }
 
 /// How many jobs the stages of a plan have.
 ///
 /// # Errors
-/// `Config` for what only a run on one machine can do.
+/// `Shard` if a set that is read is absent or damaged.
 pub fn cut(plan: &PrepPlan, partitions: Option<usize>) -> Result<Cut> {
     let layout = layout_of(plan, partitions)?;
     Ok(Cut {
@@ -186,20 +196,11 @@ pub fn cut(plan: &PrepPlan, partitions: Option<usize>) -> Result<Cut> {
         partitions: layout.partitions,
         bands: if plan.dedup.mode == DedupMode::Near { banding(&plan.dedup).bands } else { 0 },
         text_bytes: layout.text_bytes,
+        unite: layout.unite_keys,
     })
 }
 
 fn layout_of(plan: &PrepPlan, partitions: Option<usize>) -> Result<BucketLayout> {
-    let refuse = |key: &str, what: &str| {
-        let message = format!("{what} by one machine only; hint: leave out --executor ray");
-        Err(Error::config(key, message))
-    };
-    if plan.scores.is_some() {
-        return refuse("scores.path", "rows are filtered by scores");
-    }
-    if plan.sources.iter().any(|source| source.against || source.inputs.iter().any(|input| input.set.is_some())) {
-        return refuse("in", "shard sets are read and compared with");
-    }
     let mut layout = BucketLayout::new(plan)?;
     layout.partitions = partitions.unwrap_or(layout.partitions);
     Ok(layout)
@@ -244,7 +245,7 @@ impl Run<'_> {
 /// Does a task, in a folder of its own below `options.work`, which is gone afterwards.
 ///
 /// # Errors
-/// What the stage says; `Config` for what only a run on one machine can do.
+/// What the stage says.
 pub fn run_task(
     plan: &PrepPlan,
     options: &RunOptions,

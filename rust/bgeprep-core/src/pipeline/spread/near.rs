@@ -6,6 +6,7 @@ use super::bundle::BundleWriter;
 use super::stages::{leave, settled, with_rows, with_stage};
 use super::{Done, Run, StageName};
 use crate::config::DedupMode;
+use crate::dedup::unite::{self, CLUSTERS};
 use crate::near::shingle::Rule;
 use crate::near::sketch::SketchFile;
 use crate::near::table::NearTables;
@@ -75,7 +76,7 @@ pub(super) fn components(run: &Run<'_>) -> Result<Done> {
 }
 
 /// Leaves a file that others map: beside the bundle, in a folder of the same name.
-fn give(run: &Run<'_>, file: &Path) -> Result<()> {
+pub(super) fn give(run: &Run<'_>, file: &Path) -> Result<()> {
     let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let name = run.name(&format!(".files/{name}"));
     let draft = run.place.draft(&name)?;
@@ -83,24 +84,29 @@ fn give(run: &Run<'_>, file: &Path) -> Result<()> {
     run.place.put(&draft, &name, run.progress)
 }
 
-/// The folders, one a space, of what the tasks of a stage gave.
-fn given(run: &Run<'_>, stage: StageName, files: impl Fn(usize) -> Vec<String>) -> Result<[PathBuf; 2]> {
+/// The folder with files that a task of a stage gave.
+pub(super) fn given(run: &Run<'_>, stage: StageName, task: usize, files: &[String]) -> Result<PathBuf> {
     let names = run.task.inputs.get(&stage).map(Vec::as_slice).unwrap_or_default();
-    both(|space| {
-        let name = names.get(space).ok_or_else(|| Error::Internal(format!("{} left nothing", stage.name())))?;
-        let mut folder = PathBuf::new();
-        for file in files(space) {
-            let file = run.place.on_this_machine(&format!("{name}.files/{file}"))?;
-            folder = file.parent().map(PathBuf::from).unwrap_or_default();
-        }
-        Ok(folder)
-    })
+    let name = names.get(task).ok_or_else(|| Error::Internal(format!("{} left nothing", stage.name())))?;
+    let mut folder = PathBuf::new();
+    for file in files {
+        let file = run.place.on_this_machine(&format!("{name}.files/{file}"))?;
+        folder = file.parent().map(PathBuf::from).unwrap_or_default();
+    }
+    Ok(folder)
+}
+
+/// The tables of both spaces that the tasks of a stage gave, one each.
+fn given_tables(run: &Run<'_>, stage: StageName) -> Result<NearTables> {
+    let [query, passage] = both(|space| given(run, stage, space, &NearTables::files(Rule::ALL[space])))?;
+    NearTables::open_each([&query, &passage])
 }
 
 fn nodes(run: &Run<'_>) -> Result<[Nodes; 2]> {
-    let files = |space| NODES.iter().map(|name| format!("{name}-{space:06}")).collect();
-    let folders = given(run, StageName::Components, files)?;
-    both(|space| Nodes::open(&folders[space], space))
+    both(|space| {
+        let files = NODES.map(|name| format!("{name}-{space:06}"));
+        Nodes::open(&given(run, StageName::Components, space, &files)?, space)
+    })
 }
 
 /// The tables of both spaces, if there is near dedup.
@@ -108,9 +114,21 @@ pub(super) fn near_tables(run: &Run<'_>) -> Result<Option<NearTables>> {
     if run.plan.dedup.mode != DedupMode::Near {
         return Ok(None);
     }
-    let files = |space: usize| NearTables::files(Rule::ALL[space]);
-    let [query, passage] = given(run, StageName::Tables, files)?;
-    NearTables::open_each([&query, &passage]).map(Some)
+    given_tables(run, StageName::Tables).map(Some)
+}
+
+/// Batching keys of shard sets, where sets are read: see [`unite`](crate::dedup::unite).
+pub(super) fn unite(run: &Run<'_>) -> Result<Done> {
+    let (rule, folder, near) = (Rule::ALL[run.task.jobs.0], run.folder(CLUSTERS), near_tables(run)?);
+    run.bundles(StageName::Read)?.gather(CLUSTERS, rule as usize..rule as usize + 1, &folder)?;
+    with_stage(run, |stage| unite::space(rule, &folder, &folder, near.as_ref(), stage.memory))?;
+    NearTables::files(rule).iter().try_for_each(|name| give(run, &folder.join(name)))?;
+    leave(run, &(), Done::default(), |_| Ok(()))
+}
+
+/// The batching keys brought together, if there are some.
+pub(super) fn united(run: &Run<'_>) -> Result<Option<NearTables>> {
+    run.layout.unite_keys.then(|| given_tables(run, StageName::Unite)).transpose()
 }
 
 /// Step 3 of near dedup.

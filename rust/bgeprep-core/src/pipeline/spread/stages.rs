@@ -6,9 +6,12 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::bundle::{Bundle, BundleWriter};
-use super::near::{candidates, components, families, near_tables, sketches, tables, texts, verify};
+use super::near::{
+    candidates, components, families, give, given, near_tables, sketches, tables, texts, unite, united, verify,
+};
 use super::{Done, Run, StageName};
 use crate::config::{DedupMode, RunOptions};
+use crate::dedup::unite::CLUSTERS;
 use crate::near::shingle::Rule;
 use crate::pipeline::commit::Commit;
 use crate::pipeline::dedup_stage::{self, DECISIONS, DedupReport, MOVED, TRANSFERS};
@@ -20,6 +23,7 @@ use crate::pipeline::stage::Stage;
 use crate::pipeline::work::WorkFolder;
 use crate::pipeline::{SlotNames, load_benchmarks, nothing_kept, part_jobs};
 use crate::report::Tally;
+use crate::scores::{SCORES, ScoreFilter, ScoreTable};
 use crate::shard::reports::NearSpace;
 use crate::store::ObjectUrl;
 use crate::{Error, Result};
@@ -30,6 +34,7 @@ const REJECTS: &str = "rejects";
 /// Does the task.
 pub(super) fn run(run: &Run<'_>) -> Result<Done> {
     match run.task.stage {
+        StageName::Scores => scores(run),
         StageName::Read => read(run),
         StageName::SettleRead => settle_read(run),
         StageName::Candidates => candidates(run),
@@ -40,6 +45,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<Done> {
         StageName::Families => families(run),
         StageName::Decide => decide(run),
         StageName::SettleDedup => settle_dedup(run),
+        StageName::Unite => unite(run),
         StageName::Transfers => transfers(run),
         StageName::Parts => parts(run),
         StageName::Commit => commit(run),
@@ -100,10 +106,27 @@ pub(super) fn with_rows<T>(
     })
 }
 
+fn scores(run: &Run<'_>) -> Result<Done> {
+    let rules = run.plan.scores.as_ref().ok_or_else(|| Error::Internal("no scores to filter by".to_owned()))?;
+    let folder = run.folder("scores");
+    fs_err::create_dir_all(&folder).map_err(Error::io(&folder, "create"))?;
+    ScoreTable::make(&rules.files, &folder, run.options.memory / 4, &|| run.progress.check())?;
+    give(run, &folder.join(SCORES))?;
+    leave(run, &(), Done::default(), |_| Ok(()))
+}
+
+/// The filter by scores, if there is one.
+fn score_filter(run: &Run<'_>) -> Result<Option<ScoreFilter>> {
+    let Some(rules) = &run.plan.scores else { return Ok(None) };
+    let folder = given(run, StageName::Scores, 0, &[SCORES.to_owned()])?;
+    Ok(Some(ScoreFilter::new(rules.clone(), ScoreTable::open(&folder)?)))
+}
+
 fn read(run: &Run<'_>) -> Result<Done> {
     let (folder, rejects) = (run.folder("read"), run.folder(REJECTS));
     fs_err::create_dir_all(&folder).map_err(Error::io(&folder, "create"))?;
-    let filters = Filters { scores: None, benchmarks: load_benchmarks(run.plan, run.options, run.progress)? };
+    let filters =
+        Filters { scores: score_filter(run)?, benchmarks: load_benchmarks(run.plan, run.options, run.progress)? };
     let (given, place) = ((run.plan, run.layout), (folder.as_path(), rejects.as_path()));
     let report = read_stage::read_share(given, &run.task.shares, &filters, run.options, place, run.progress)?;
     let sum = |count: fn(&Tally) -> u64| report.tallies.values().map(count).sum();
@@ -117,6 +140,7 @@ fn read(run: &Run<'_>) -> Result<Done> {
         bundle.spilled(&folder, ROWS, run.layout.buckets)?;
         bundle.spilled(&folder, KEYS, run.layout.partitions)?;
         bundle.spilled(&folder, ORIGINS, 1)?;
+        bundle.spilled(&folder, CLUSTERS, Rule::ALL.len())?;
         bundle.folder(&rejects, REJECTS)?;
         if run.plan.dedup.mode == DedupMode::Near {
             bundle.spilled(&folder, SAMPLE, Rule::ALL.len())?;
@@ -128,11 +152,26 @@ fn read(run: &Run<'_>) -> Result<Done> {
 
 fn settle_read(run: &Run<'_>) -> Result<Done> {
     let mut report = ReadReport::default();
-    for bundle in run.bundles(StageName::Read)?.iter() {
+    let read = run.bundles(StageName::Read)?;
+    let mut clusters = [0; Rule::ALL.len()];
+    for bundle in read.iter() {
         report.merge(bundle.report()?);
+        for (space, bytes) in clusters.iter_mut().enumerate() {
+            *bytes += bundle.bytes(CLUSTERS, space)?;
+        }
     }
     read_stage::settle(run.plan, run.layout, &mut report)?;
-    let done = Done { empty_files: report.empty_files.clone(), warnings: report.warnings.clone(), ..Done::default() };
+    if run.plan.scores.is_some() {
+        let folder = run.folder("read");
+        read.gather(ORIGINS, 0..1, &folder)?;
+        read_stage::check_scores(run.plan, run.layout, &mut report, &folder)?;
+    }
+    let done = Done {
+        empty_files: report.empty_files.clone(),
+        warnings: report.warnings.clone(),
+        clusters: clusters.into_iter().max().unwrap_or(0),
+        ..Done::default()
+    };
     leave(run, &report, done, |_| Ok(()))
 }
 
@@ -190,7 +229,7 @@ type SlotResults = BTreeMap<u32, SlotResult>;
 
 fn parts(run: &Run<'_>) -> Result<Done> {
     let (read, dedup) = (settled(run, StageName::SettleRead)?, settled(run, StageName::SettleDedup)?);
-    let near = near_tables(run)?;
+    let (near, united) = (near_tables(run)?, united(run)?);
     let jobs = part_jobs(run.layout, &read, &dedup, &SlotNames::new(run.plan, &read)?);
     let jobs = &jobs[run.jobs()];
     let (set, folder) = (run.place.drafts(&run.name(""))?, run.folder("shard"));
@@ -203,7 +242,8 @@ fn parts(run: &Run<'_>) -> Result<Done> {
             decided.gather(DECISIONS, range.clone(), stage.dedup)?;
             transfers.gather(TRANSFERS, range.clone(), stage.dedup)?;
         }
-        let parts = Parts { jobs, set: &set, folder: &folder, read: &read, near: near.as_ref() };
+        let (near, united) = (near.as_ref(), united.as_ref());
+        let parts = Parts { jobs, set: &set, folder: &folder, read: &read, near, united };
         shard_stage::run(stage, &parts)
     })?;
     let files: Vec<String> =
