@@ -2,10 +2,12 @@
 
 python -m benches.executors --rows 250000 1000000
 python -m benches.executors --rows 5000000 --dedup exact
+python -m benches.executors --rows 2000000 --again
 
 Rows are those of `benches.peers.planted` (near) or `benches.peers.corpus` (exact), cut into files. Both executors get
 the same number of CPUs and must write the same bytes. The cluster, one machine, is started before and is not part of
-the time; its workers are new for every run. The driver's memory is the peak of its process. Prints Markdown.
+the time; its workers are new for every run. The driver's memory is the peak of its process. With --again the rows are a
+shard set already, which is sharded again by the scores of its pairs, the step between the stages. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -24,6 +27,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import bgeprep
 from benches.peers.corpus import TEXTS
 from benches.peers.measure import DiskPeak, Measured, run
 from benches.peers.report import machine, table
@@ -78,6 +85,36 @@ def corpus(folder: Path, rows: int, arguments: argparse.Namespace) -> float:
     return size / 1e6
 
 
+def scored(pairs: Path, folder: Path, flags: list[str]) -> tuple[Path, list[str]]:
+    """A set of the pairs, and the flags that drop those of its pairs which a made-up scorer puts below 0.43."""
+    target, scores = folder / "scored", folder / "scores"
+    command = str(Path(sys.executable).parent / "bgeprep")
+    run([command, "shard", "--in", str(pairs), "--out", str(target), "--quiet", *flags])
+    scores.mkdir()
+    # In a process of its own: what this one held at most would count as the peak of those that it starts.
+    scorer = multiprocessing.get_context("spawn").Process(target=score, args=(target, scores / "scores.parquet"))
+    scorer.start()
+    scorer.join()
+    if scorer.exitcode:
+        raise SystemExit("error: the pairs could not be scored")
+    return target, ["--scores", str(scores), "--min-score", "0.43"]
+
+
+def score(target: Path, to: Path) -> None:
+    """Writes a score for each pair of a set: the first byte of a hash."""
+    hashes: list[tuple[bytes, bytes]] = []
+    for row in bgeprep.open(target):
+        query = bgeprep.text_hash(row["query"])
+        hashes += [(query, bgeprep.text_hash(text)) for text in row["pos"]]
+    queries, texts = zip(*hashes, strict=True)
+    columns = {
+        "query_hash": pa.array(queries, pa.binary(16)),
+        "pos_hash": pa.array(texts, pa.binary(16)),
+        "score": pa.array([text[0] / 256 for text in texts], pa.float32()),
+    }
+    pq.write_table(pa.table(columns), to)
+
+
 def shard(source: Path, target: Path, flags: list[str]) -> tuple[Measured, float, str]:
     """A run, the most work files that lay on the disk in megabytes, and the hash of its set."""
     command = str(Path(sys.executable).parent / "bgeprep")
@@ -97,6 +134,7 @@ def main() -> None:
     parser.add_argument("--cpus", type=int, default=len(os.sched_getaffinity(0)), help="of both (all cores)")
     parser.add_argument("--memory", default="256MiB", help="of the local run, and of each task (256MiB)")
     parser.add_argument("--task-bytes", default="256MiB", help="text a task works on (256MiB, as without the flag)")
+    parser.add_argument("--again", action="store_true", help="shard a set of the rows again, filtered by scores")
     parser.add_argument("--work", type=Path, help="folder for corpus and sets (a temporary one)")
     arguments = parser.parse_args()
 
@@ -110,10 +148,13 @@ def main() -> None:
             with tempfile.TemporaryDirectory(dir=arguments.work, prefix="bgeprep-executors-") as folder:
                 sys.stderr.write(f"making {count:,} rows\n")
                 megabytes = corpus(Path(folder), count, arguments)
+                source, common = Path(folder) / "pairs", ["--dedup", arguments.dedup]
+                if arguments.again:
+                    source, common = scored(source, Path(folder), common)
                 hashes, base = set(), 0.0
                 for name, more in executors.items():
-                    flags = ["--dedup", arguments.dedup, "--memory", arguments.memory, *more]
-                    measured, spilled, made = shard(Path(folder) / "pairs", Path(folder) / "set", flags)
+                    flags = [*common, "--memory", arguments.memory, *more]
+                    measured, spilled, made = shard(source, Path(folder) / "set", flags)
                     hashes.add(made)
                     base = base or measured.wall
                     sys.stderr.write(f"{count:,} rows, {name}: {measured.wall:.1f} s\n")
@@ -132,7 +173,8 @@ def main() -> None:
                 if len(hashes) != 1:
                     raise SystemExit(f"error: {count:,} rows: the executors wrote different sets: {sorted(hashes)}")
     print(machine())
-    setting = f"--dedup {arguments.dedup}, {arguments.cpus} CPUs, tasks of {arguments.task_bytes}"
+    job = "a set by scores" if arguments.again else f"--dedup {arguments.dedup}"
+    setting = f"{job}, {arguments.cpus} CPUs, tasks of {arguments.task_bytes}"
     print(f"\n{setting}, {arguments.files} files\n")
     header = ["rows", "MB", "executor", "s", "rows/s", "over threads", "peak of the process, MB", "set and work, MB"]
     print(table(header, rows))
