@@ -52,7 +52,7 @@ pub struct ScoreTable {
 }
 
 impl ScoreTable {
-    /// Makes the table of the files in `folder`, holding about `memory` bytes; `check` may stop it. A pair that has several
+    /// Makes, in `folder`, the table of `files`, holding about `memory` bytes; `check` may stop it. A pair that has several
     /// scores has the highest of them; one whose score is null or NaN has none.
     ///
     /// # Errors
