@@ -9,6 +9,7 @@ import json
 import random
 import resource
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -306,10 +307,9 @@ def test_files_become_tasks_of_about_one_size():
 
 
 def test_machines_that_are_on_their_way_are_waited_for_and_spoken_of(monkeypatch):
-    ray = pytest.importorskip("ray")
     head, machine = ({"Alive": True, "Resources": {"CPU": cpus, "memory": 2 << 30}} for cpus in (0, 2))
     answers = iter([[head], [head], [head, machine]])
-    monkeypatch.setattr(ray, "nodes", lambda: next(answers))
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(nodes=lambda: next(answers)))
     monkeypatch.setattr(on_ray.time, "sleep", lambda seconds: None)
     said: list[tuple[Any, ...]] = []
     most = RayPool._check(Limits(task_bytes=1, memory=1 << 30, threads=1), lambda *words: said.append(words))
