@@ -36,6 +36,7 @@ from benches.peers.measure import DiskPeak, Measured, run
 from benches.peers.report import machine, table
 
 GIB = 1 << 30
+BGEPREP = str(Path(sys.executable).parent / "bgeprep")
 
 
 @contextlib.contextmanager
@@ -88,8 +89,7 @@ def corpus(folder: Path, rows: int, arguments: argparse.Namespace) -> float:
 def scored(pairs: Path, folder: Path, flags: list[str]) -> tuple[Path, list[str]]:
     """A set of the pairs, and the flags that drop those of its pairs which a made-up scorer puts below 0.43."""
     target, scores = folder / "scored", folder / "scores"
-    command = str(Path(sys.executable).parent / "bgeprep")
-    run([command, "shard", "--in", str(pairs), "--out", str(target), "--quiet", *flags])
+    run([BGEPREP, "shard", "--in", str(pairs), "--out", str(target), "--quiet", *flags])
     scores.mkdir()
     # In a process of its own: what this one held at most would count as the peak of those that it starts.
     scorer = multiprocessing.get_context("spawn").Process(target=score, args=(target, scores / "scores.parquet"))
@@ -117,10 +117,9 @@ def score(target: Path, to: Path) -> None:
 
 def shard(source: Path, target: Path, flags: list[str]) -> tuple[Measured, float, str]:
     """A run, the most work files that lay on the disk in megabytes, and the hash of its set."""
-    command = str(Path(sys.executable).parent / "bgeprep")
     with DiskPeak(target) as disk:
-        measured = run([command, "shard", "--in", str(source), "--out", str(target), "--quiet", *flags])
-    made = json.loads(run([command, "inspect", str(target), "--json"]).output)["hash"]
+        measured = run([BGEPREP, "shard", "--in", str(source), "--out", str(target), "--quiet", *flags])
+    made = json.loads(run([BGEPREP, "inspect", str(target), "--json"]).output)["hash"]
     shutil.rmtree(target)
     return measured, disk.peak / 1e6, made
 

@@ -140,8 +140,10 @@ fn read(run: &Run<'_>) -> Result<Done> {
         bundle.spilled(&folder, ROWS, run.layout.buckets)?;
         bundle.spilled(&folder, KEYS, run.layout.partitions)?;
         bundle.spilled(&folder, ORIGINS, 1)?;
-        bundle.spilled(&folder, CLUSTERS, Rule::ALL.len())?;
         bundle.folder(&rejects, REJECTS)?;
+        if run.layout.unite_keys {
+            bundle.spilled(&folder, CLUSTERS, Rule::ALL.len())?;
+        }
         if run.plan.dedup.mode == DedupMode::Near {
             bundle.spilled(&folder, SAMPLE, Rule::ALL.len())?;
             sketches(run, bundle)?;
@@ -156,8 +158,11 @@ fn settle_read(run: &Run<'_>) -> Result<Done> {
     let mut clusters = [0; Rule::ALL.len()];
     for bundle in read.iter() {
         report.merge(bundle.report()?);
-        for (space, bytes) in clusters.iter_mut().enumerate() {
-            *bytes += bundle.bytes(CLUSTERS, space)?;
+        // Asked only where there are some: out of a store each answer is a request.
+        if run.layout.unite_keys {
+            for (space, bytes) in clusters.iter_mut().enumerate() {
+                *bytes += bundle.bytes(CLUSTERS, space)?;
+            }
         }
     }
     read_stage::settle(run.plan, run.layout, &mut report)?;
